@@ -1,0 +1,29 @@
+"""plan: resolve a variant's specs, so that each later stage depends on what it uses and on nothing else.
+
+A misspelt or malformed spec stops here, before any work is done.
+"""
+
+from __future__ import annotations
+
+from ethos import catalog
+from ethos.files import new_folder
+from ethos.plan import quantize_plan, start_plan, train_plan, write_plan
+from pipelines import OUTPUTS, run
+
+START = "--start"
+
+
+def main(variant: str) -> None:
+    """Write outputs/plan/VARIANT, or outputs/plan/start with the argument --start."""
+    params = catalog.load_params()
+    if variant == START:
+        plans = {"start.yaml": start_plan(params)}
+    else:
+        plans = {"train.yaml": train_plan(params, variant), "quantize.yaml": quantize_plan(params, variant)}
+    with new_folder(OUTPUTS / "plan" / variant.lstrip("-")) as folder:
+        for name, plan in plans.items():
+            write_plan(folder / name, plan)
+
+
+if __name__ == "__main__":
+    raise SystemExit(run(main))

@@ -1,0 +1,1 @@
+"""Networks: levels, activations, export head."""

@@ -1,0 +1,94 @@
+"""Activations: what a spec's word stands for, and proof that a built network holds it everywhere.
+
+Ultralytics ignores an `act:` key in a model file without a word, so the declaration alone proves nothing; the module
+tree is read instead. Blocks share one activation instance, so uses are counted per layer, not per instance.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ethos.errors import ModelError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from ethos.specs import Activation
+
+
+@dataclass(frozen=True)
+class ActivationKind:
+    """An activation under its names in Ultralytics' model files, PyTorch and ONNX."""
+
+    expression: str
+    module: str
+    onnx: str
+
+
+LEAKY_SLOPE = 0.1
+ACTIVATIONS: dict[Activation, ActivationKind] = {
+    "silu": ActivationKind("torch.nn.SiLU()", "SiLU", "Sigmoid"),
+    "relu": ActivationKind("torch.nn.ReLU()", "ReLU", "Relu"),
+    "leaky_relu": ActivationKind(f"torch.nn.LeakyReLU({LEAKY_SLOPE})", "LeakyReLU", "LeakyRelu"),
+}
+# convolutions that are linear by their block's design: (block class, path in the block)
+LINEAR_BY_DESIGN = {
+    ("SPPF", "cv1"),
+    ("Attention", "qkv"),
+    ("Attention", "proj"),
+    ("Attention", "pe"),
+    ("PSABlock", "ffn.1"),
+}
+
+
+def verify_activations(model: nn.Module, declared: Activation) -> int:
+    """Return how many layers use the declared activation.
+
+    Raises:
+        ModelError: A layer uses another one (the first five are named), or none uses it.
+    """
+    wanted = ACTIVATIONS[declared]
+    uses: Counter[str] = Counter()
+    wrong: list[str] = []
+    for name, found in activation_uses(model):
+        uses[found] += 1
+        if found != wanted.expression.removeprefix("torch.nn."):
+            wrong.append(f"{name} has {found}")
+    if wrong or not uses:
+        listed = ", ".join(wrong[:5]) + (f" and {len(wrong) - 5} more" if len(wrong) > 5 else "")
+        raise ModelError(
+            f"activation '{declared}' is declared, but {listed or 'no layer has an activation'}",
+            "declare it with 'activation:' in the variant's spec; other keys, such as 'act:', have no effect",
+        )
+    return uses.total()
+
+
+def activation_uses(model: nn.Module) -> list[tuple[str, str]]:
+    """Return (layer name, activation as written in code) for each use; linear layers by design are left out."""
+    from ultralytics.nn.modules.conv import Conv
+
+    uses = []
+    parents = dict(model.named_modules(remove_duplicate=False))
+    for name, module in parents.items():
+        if not isinstance(module, Conv):
+            continue
+        written = _written(module.act)
+        if written != "Identity()" or not _linear_by_design(name, parents):
+            uses.append((name, written))
+    return uses
+
+
+def _linear_by_design(name: str, modules: dict[str, nn.Module]) -> bool:
+    return any(
+        name == f"{place}.{path}" and type(module).__name__ == block
+        for place, module in modules.items()
+        for block, path in LINEAR_BY_DESIGN
+    )
+
+
+def _written(activation: nn.Module) -> str:
+    """Return the activation as code, such as "LeakyReLU(0.1)"."""
+    slope = getattr(activation, "negative_slope", None)
+    return f"{type(activation).__name__}({'' if slope is None else slope})"

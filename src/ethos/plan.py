@@ -1,0 +1,123 @@
+"""Plans: a run's specs resolved into what one stage needs, with nothing left to look up."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import yaml
+from pydantic import ValidationError
+
+from ethos import catalog
+from ethos.errors import SpecError
+from ethos.model.levels import Architecture, check_steps, resolve_level
+from ethos.specs import AnySpec, Quantize, Recipe, Spec
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ethos.specs import Activation, Params
+
+
+class StartPlan(Spec):
+    """Where the run's weights come from; for a warm start, also which network is trained and how."""
+
+    recipe: Recipe
+    seed: int
+    architecture: Architecture | None = None
+    warm_up: Recipe | None = None
+
+
+class TrainPlan(Spec):
+    """How one variant is trained; with `from_start` it begins from the run's starting weights."""
+
+    variant: str
+    level: str
+    architecture: Architecture
+    recipe: Recipe
+    from_start: bool
+    seed: int
+
+
+class QuantizePlan(Spec):
+    """How one variant is quantized."""
+
+    variant: str
+    imgsz: int
+    options: Quantize
+
+
+def start_plan(params: Params) -> StartPlan:
+    """Return where the run's weights come from.
+
+    Raises:
+        SpecError: The run's recipe, or what its warm start names, is unknown or malformed.
+    """
+    recipe = catalog.load("recipe", params.recipe)
+    weights = recipe.weights
+    if weights.level is None or weights.activation is None or weights.recipe is None:
+        return StartPlan(recipe=recipe, seed=params.seed)
+    warm_up = catalog.load("recipe", weights.recipe)
+    if warm_up.weights.source == "warm_start":
+        raise SpecError(
+            f"specs/recipes/{warm_up.name}.yaml: a warm start cannot itself need a warm start",
+            "let its weights come from scratch, official or path",
+        )
+    architecture = _architecture(params, weights.level, weights.activation)
+    return StartPlan(recipe=recipe, seed=params.seed, architecture=architecture, warm_up=warm_up)
+
+
+def train_plan(params: Params, variant_name: str) -> TrainPlan:
+    """Return how a variant of the run is trained.
+
+    Raises:
+        SpecError: A spec is unknown or malformed, or the variant's own recipe starts from weights that the run does not
+            make.
+    """
+    variant = catalog.load("variant", variant_name)
+    shared = catalog.load("recipe", params.recipe)
+    recipe = catalog.load("recipe", variant.recipe) if variant.recipe else shared
+    if recipe.weights.source != "scratch" and recipe.weights != shared.weights:
+        raise SpecError(
+            f"specs/variants/{variant_name}.yaml: recipe '{recipe.name}' starts elsewhere than '{shared.name}'",
+            "use weights from scratch, or the same as the run's recipe",
+        )
+    return TrainPlan(
+        variant=variant_name,
+        level=variant.level,
+        architecture=_architecture(params, variant.level, variant.activation),
+        recipe=recipe,
+        from_start=recipe.weights.source != "scratch",
+        seed=params.seed,
+    )
+
+
+def quantize_plan(params: Params, variant_name: str) -> QuantizePlan:
+    """Return how a variant of the run is quantized."""
+    variant = catalog.load("variant", variant_name)
+    recipe = catalog.load("recipe", variant.recipe or params.recipe)
+    return QuantizePlan(variant=variant_name, imgsz=recipe.imgsz, options=variant.quantize)
+
+
+def write_plan(path: Path, plan: Spec) -> None:
+    """Write a plan as YAML."""
+    text = yaml.safe_dump(plan.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    path.write_text(text, encoding="utf-8")
+
+
+def read_plan(path: Path, model: type[AnySpec]) -> AnySpec:
+    """Return a plan that `write_plan` wrote.
+
+    Raises:
+        SpecError: It is missing or from another version.
+    """
+    try:
+        return model.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except (OSError, yaml.YAMLError, ValidationError) as error:
+        raise SpecError(f"{path}: {str(error).splitlines()[0]}", "run: dvc repro plan") from None
+
+
+def _architecture(params: Params, level: str, activation: Activation) -> Architecture:
+    base, steps = resolve_level(level)
+    check_steps(steps)
+    classes = catalog.load("dataset", params.dataset).classes
+    return Architecture(base=base, steps=steps, activation=activation, names=classes)
