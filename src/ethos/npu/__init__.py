@@ -1,0 +1,1 @@
+"""NPU compilers and figures."""

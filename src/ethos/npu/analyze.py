@@ -1,0 +1,184 @@
+"""What an NPU makes of a TFLite file: one JSON document for any number of targets."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ethos.errors import ModelError
+from ethos.files import new_file, sha256_file
+from ethos.npu import vela
+from ethos.npu.graph import INTEGER_TYPES, Graph, census, fingerprint, total_macs
+from ethos.npu.placement import Placement, is_region, place_compiled
+from ethos.npu.tflite import read_graph
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from ethos.specs import Budget, Target
+
+SCHEMA = 1
+FLAT_FIGURES = ("latency_ms", "cycles_total", "sram_kib", "operators_cpu", "mac_utilisation")
+PLACEMENT_FIGURES = (
+    *("operators_npu", "operators_cpu", "operator_coverage", "mac_coverage", "macs"),
+    *("regions", "regions_with_macs", "crossings_npu_cpu", "crossings_cpu_npu"),
+)
+SHARE_DIGITS = 6
+
+
+def analyze(file: Path, targets: Sequence[Target], compiled_into: Path | None = None) -> dict[str, Any]:
+    """Compile a full-integer TFLite file for each target and return the figures.
+
+    Targets are compiled side by side, one process each. Cycles, latency and memory are the compiler's estimates.
+
+    Args:
+        file: The TFLite file.
+        targets: What to compile for.
+        compiled_into: Folder that receives `<target>.tflite`; it is written when every target has succeeded. The
+            report names these files relative to the folder's parent.
+
+    Raises:
+        ModelError: The file is missing, damaged, or nothing that can be compiled.
+        CompilerError: The compiler is missing, or refuses a target or the file.
+        SpecError: A target contradicts the compiler's configuration.
+    """
+    graph = read_graph(file)
+    _check_analysable(graph)
+    with tempfile.TemporaryDirectory(prefix="ethos-analyze-") as folder:
+        work = partial(_analyze_one, graph, folder=Path(folder), compiled_into=compiled_into)
+        with ThreadPoolExecutor(max_workers=min(len(targets), os.cpu_count() or 1) or 1) as pool:
+            reports = list(pool.map(work, targets))
+        if compiled_into:
+            _keep(Path(folder), targets, compiled_into)
+    return {
+        "schema": SCHEMA,
+        "file": str(file),
+        "sha256": sha256_file(file),
+        "graph": {
+            "fingerprint": fingerprint(graph),
+            "operators": census(graph),
+            "macs": total_macs(graph),
+            "inputs": [_interface(graph, index) for index in graph.inputs],
+            "outputs": [_interface(graph, index) for index in graph.outputs],
+        },
+        "targets": {target.name: report for target, report in zip(targets, reports, strict=True)},
+    }
+
+
+def flat_figures(report: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the few figures of each target that are compared from run to run."""
+    return {name: {figure: target[figure] for figure in FLAT_FIGURES} for name, target in report["targets"].items()}
+
+
+def _check_analysable(graph: Graph) -> None:
+    """Refuse what the compiler would accept without complaint and give figures for that mean nothing."""
+    if any(is_region(operator) for operator in graph.operators):
+        raise ModelError(f"{graph.file}: already compiled for an Ethos-U", "give the file it was compiled from")
+    if opened := [graph.tensors[index].name for index in graph.inputs if graph.tensors[index].dynamic]:
+        raise ModelError(f"{graph.file}: input '{opened[0]}' has no fixed shape", "export it with a fixed input size")
+    results = (graph.tensors[index].dtype for operator in graph.operators for index in operator.outputs)
+    if not any(dtype in INTEGER_TYPES for dtype in results):
+        raise ModelError(f"{graph.file}: no operator is quantized, an NPU runs none of it", "quantize it to INT8 first")
+
+
+def _analyze_one(graph: Graph, target: Target, folder: Path, compiled_into: Path | None) -> dict[str, Any]:
+    place = folder / target.name
+    place.mkdir(exist_ok=True)
+    return COMPILERS[target.compiler](graph, target, place, compiled_into)
+
+
+def _with_vela(graph: Graph, target: Target, folder: Path, compiled_into: Path | None) -> dict[str, Any]:
+    compiled = vela.compile_network(graph.file, target, folder)
+    placement = place_compiled(graph, read_graph(compiled.file), compiled.refusals)
+    kept = compiled.file.replace(folder / f"{target.name}.tflite")
+    return {
+        "provenance": "estimate",
+        "compiler": {"name": "vela", "version": compiled.version},
+        "accelerator": target.accelerator,
+        "system_config": target.system_config,
+        "memory_mode": target.memory_mode,
+        "macs_per_cycle": target.macs_per_cycle,
+        "clock_mhz": compiled.clock_mhz,
+        **{figure: getattr(placement, figure) for figure in PLACEMENT_FIGURES},
+        **_time(compiled, placement, target),
+        **_memory(compiled, target.budget),
+        "traffic_bytes": dict(compiled.traffic_bytes),
+        "compiled": {
+            "path": f"{compiled_into.name}/{kept.name}" if compiled_into else None,
+            "sha256": sha256_file(kept),
+        },
+        "fallbacks": [asdict(each) for each in placement.fallbacks],
+        "layers": [_layer(layer, compiled, target) for layer in compiled.layers],
+    }
+
+
+def _time(compiled: vela.Compiled, placement: Placement, target: Target) -> dict[str, Any]:
+    """Return the time figures: they cover what runs on the NPU alone, and are null if nothing does."""
+    total = compiled.cycles["total"]
+    runs = total > 0
+    return {
+        "cycles_total": total,
+        "cycles": dict(compiled.cycles),
+        "latency_ms": compiled.latency_ms if runs else None,
+        "fps": 1000 / compiled.latency_ms if runs else None,
+        "mac_utilisation": placement.macs_npu / (total * target.macs_per_cycle) if runs else 0.0,
+    }
+
+
+def _memory(compiled: vela.Compiled, budget: Budget) -> dict[str, Any]:
+    used = compiled.memory_kib
+    peaks = {
+        "sram_kib": used["sram"],
+        "dram_kib": used["dram"],
+        "flash_kib": used["on_chip_flash"] + used["off_chip_flash"],
+    }
+    limits = budget.model_dump()
+    excess = {name: peaks[name] - limit for name, limit in limits.items() if limit is not None and peaks[name] > limit}
+    return {
+        **peaks,
+        "budget": limits,
+        "over_budget": excess,
+        "over_budget_kib": sum(excess.values(), 0.0),
+        "fits": not excess,
+    }
+
+
+def _layer(layer: vela.Layer, compiled: vela.Compiled, target: Target) -> dict[str, Any]:
+    """Return one row of the layer table; `share` is of all cycles, `util` of the MACs that its cycles could do."""
+    possible = layer.cycles * target.macs_per_cycle
+    return {
+        "name": layer.name,
+        "operator": layer.operator,
+        "step": layer.step,
+        "placement": "npu" if layer.on_npu else "cpu",
+        "cycles": layer.cycles,
+        "share": round(layer.cycles / compiled.cycles["total"], SHARE_DIGITS) if layer.cycles else 0.0,
+        "macs": layer.macs,
+        "util": round(layer.macs / possible, SHARE_DIGITS) if possible else 0.0,
+        "cycles_npu": layer.npu_cycles,
+        "cycles_sram": layer.sram_cycles,
+        "cycles_dram": layer.dram_cycles,
+        "cycles_flash": layer.flash_cycles,
+        "staging_kib": round(layer.staging_bytes / vela.KIB, 3),
+    }
+
+
+def _interface(graph: Graph, index: int) -> dict[str, Any]:
+    tensor = graph.tensors[index]
+    return {"name": tensor.name, "shape": list(tensor.shape), "dtype": tensor.dtype}
+
+
+def _keep(folder: Path, targets: Sequence[Target], compiled_into: Path) -> None:
+    for target in targets:
+        name = f"{target.name}.tflite"
+        with new_file(compiled_into / name) as temporary:
+            shutil.copyfile(folder / target.name / name, temporary)
+
+
+COMPILERS: dict[str, Callable[[Graph, Target, Path, Path | None], dict[str, Any]]] = {"vela": _with_vela}

@@ -1,0 +1,99 @@
+"""The analysis of a file as a table for people."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rich.console import RenderableType
+
+KIB_PER_MIB = 1024
+MAX_NAME = 60
+ABSENT = "-"
+
+
+def render(report: dict[str, Any]) -> RenderableType:
+    """Return an `analyze` document as a rich renderable: a column per target, then what runs on the CPU and why."""
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    # Text, because names from the file may hold brackets, which rich would take for its markup
+    table = Table(title=Text(report["file"]), caption=Text(_caption(report)), title_justify="left")
+    table.caption_justify = "left"
+    table.add_column("figure")
+    for name in report["targets"]:
+        table.add_column(name, justify="right")
+    for label, cell in ROWS.items():
+        table.add_row(label, *(cell(target) for target in report["targets"].values()))
+    return Group(table, *(Text(line) for line in _fallback_lines(report)))
+
+
+def _caption(report: dict[str, Any]) -> str:
+    targets = report["targets"].values()
+    sources = {f"{each['provenance']} by {each['compiler']['name']} {each['compiler']['version']}" for each in targets}
+    return f"Cycles, latency and memory: {', '.join(sorted(sources))}. SHA-256 {report['sha256'][:12]}."
+
+
+def _fallback_lines(report: dict[str, Any]) -> list[str]:
+    lines = [
+        f"{name}: {each['operator']} '{_short(each['name'])}' runs on the CPU: {each['reason']}"
+        for name, target in report["targets"].items()
+        for each in target["fallbacks"]
+    ]
+    return [*lines, "Latency leaves out what runs on the CPU."] if lines else []
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= MAX_NAME else f"{name[: MAX_NAME - 3]}..."
+
+
+def _system(target: dict[str, Any]) -> str:
+    return f"{target['system_config']}\n{target['memory_mode']}"
+
+
+def _operators(target: dict[str, Any]) -> str:
+    return f"{target['operators_npu']} / {target['operators_cpu']}"
+
+
+def _crossings(target: dict[str, Any]) -> str:
+    return f"{target['regions']} / {target['crossings_npu_cpu'] + target['crossings_cpu_npu']}"
+
+
+def _latency(target: dict[str, Any]) -> str:
+    return ABSENT if target["latency_ms"] is None else f"{target['latency_ms']:.2f} ms ({target['fps']:.1f} FPS)"
+
+
+def _memory(key: str) -> Callable[[dict[str, Any]], str]:
+    def cell(target: dict[str, Any]) -> str:
+        limit = target["budget"][key]
+        return _kib(target[key]) if limit is None else f"{_kib(target[key])} of {_kib(limit)}"
+
+    return cell
+
+
+def _kib(size: float) -> str:
+    return f"{size / KIB_PER_MIB:.1f} MiB" if size >= KIB_PER_MIB else f"{size:.0f} KiB"
+
+
+def _fits(target: dict[str, Any]) -> str:
+    return "yes" if target["fits"] else f"no, {_kib(target['over_budget_kib'])} over"
+
+
+ROWS: dict[str, Callable[[dict[str, Any]], str]] = {
+    "system, memory mode": _system,
+    "operators NPU / CPU": _operators,
+    "operator coverage": lambda target: f"{target['operator_coverage']:.1%}",
+    "MAC coverage": lambda target: f"{target['mac_coverage']:.1%}",
+    "NPU regions / crossings": _crossings,
+    "MACs": lambda target: f"{target['macs'] / 1e6:,.1f} M",
+    "cycles": lambda target: f"{target['cycles_total']:,}",
+    "latency": _latency,
+    "MAC utilisation": lambda target: f"{target['mac_utilisation']:.1%}",
+    "SRAM": _memory("sram_kib"),
+    "DRAM": _memory("dram_kib"),
+    "flash": _memory("flash_kib"),
+    "fits": _fits,
+}
