@@ -1,0 +1,156 @@
+"""What a detector is scored on: the images of one side of a data set, with their labels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import yaml
+
+from ethos.data.labels import read_labels
+from ethos.data.manifest import MANIFEST_FILE, read_manifest
+from ethos.errors import DataError, unknown
+from ethos.files import read_json, sha256_file, sha256_json
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+DATASET_FILE = "dataset.json"
+IMAGE_SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
+
+
+@dataclass(frozen=True)
+class Sample:
+    """An image and its boxes [n, 5]: class, centre x, centre y, width, height, as fractions of the image."""
+
+    image: Path
+    labels: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class SampleSet:
+    """One side of a data set.
+
+    Attributes:
+        dataset: The data set's name.
+        split: The side's name.
+        names: Class names, in label order.
+        samples: Images with their labels, in the order of their names.
+        split_sha256: Hash of which images are on which side.
+    """
+
+    dataset: str
+    split: str
+    names: tuple[str, ...]
+    samples: tuple[Sample, ...]
+    split_sha256: str
+
+    @property
+    def labels_sha256(self) -> str:
+        """Hash of all boxes, image by image."""
+        return sha256_json([[sample.image.name, sample.labels.tolist()] for sample in self.samples])
+
+
+def load_samples(data: Path, split: str) -> SampleSet:
+    """Return one side of a data set.
+
+    Args:
+        data: A materialised data set's folder, or the data.yaml of any YOLO-format folder.
+        split: `train`, `val`, or `test` where the data set has one.
+
+    Raises:
+        SpecError: The data set has no such side.
+        DataError: The data set is missing or malformed, the side holds no image, or a label is of no known class.
+    """
+    folder = data if data.is_dir() else data.parent
+    found = _materialised(folder, split) if (folder / MANIFEST_FILE).is_file() else _yolo_folder(data, split)
+    if not found.samples:
+        raise DataError(f"{data}: split '{split}' holds no image", "choose another split, or add images to it")
+    for sample in found.samples:
+        _check_classes(sample, found.names)
+    return found
+
+
+def _materialised(folder: Path, split: str) -> SampleSet:
+    rows = read_manifest(folder)
+    sides = sorted({row.split for row in rows})
+    if split not in sides:
+        raise unknown("split", split, sides, where=str(folder))
+    path = folder / DATASET_FILE
+    try:
+        document = read_json(path)
+        name, names, digest = document["name"], document["classes"], document["split_sha256"]
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file", "run `dvc repro dataset` first") from None
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{path}: not a data set's record: {error!r}", "run `dvc repro --force dataset`") from None
+    samples = tuple(Sample(row.path, _read_labels(row.label)) for row in rows if row.split == split)
+    return SampleSet(name, split, tuple(names), samples, digest)
+
+
+def _yolo_folder(path: Path, split: str) -> SampleSet:
+    document = _read_data_yaml(path)
+    entry = document.get(split)
+    if entry is None:
+        sides = [side for side in ("train", "val", "test") if document.get(side)]
+        raise unknown("split", split, sides, where=str(path))
+    root = path.parent / str(document.get("path") or "")
+    folders = [root / str(folder) for folder in (entry if isinstance(entry, list) else [entry])]
+    images = sorted(image for folder in folders for image in _images(folder, path))
+    samples = tuple(Sample(image, _read_labels(_label_path(image))) for image in images)
+    digest = sha256_json(sorted([sha256_file(image), split] for image in images))
+    return SampleSet(path.resolve().parent.name, split, _names(document, path), samples, digest)
+
+
+def _read_data_yaml(path: Path) -> dict[str, Any]:
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}", "name a data.yaml in the YOLO format") from None
+    except (yaml.YAMLError, UnicodeDecodeError):
+        raise DataError(f"{path}: is no YAML document", "name a data.yaml in the YOLO format") from None
+    if not isinstance(document, dict):
+        raise DataError(f"{path}: expected a mapping of keys", "name a data.yaml in the YOLO format")
+    return document
+
+
+def _names(document: dict[str, Any], path: Path) -> tuple[str, ...]:
+    """Return the class names; YOLO writes them as a list, or as a mapping of numbers from 0."""
+    names = document.get("names")
+    if isinstance(names, dict) and sorted(names) == list(range(len(names))):
+        names = [names[number] for number in range(len(names))]
+    if not isinstance(names, list) or not names:
+        raise DataError(f"{path}: 'names' is no list of class names", "write 'names: [first, second]'")
+    return tuple(str(name) for name in names)
+
+
+def _images(folder: Path, path: Path) -> list[Path]:
+    if not folder.is_dir():
+        raise DataError(f"{path}: {folder} is no folder of images", "correct the folder in data.yaml")
+    return [image for image in folder.rglob("*") if image.suffix.lower() in IMAGE_SUFFIXES]
+
+
+def _label_path(image: Path) -> Path:
+    """Return the label file: the last folder named `images` becomes `labels`."""
+    parts = list(image.parts)
+    for position in reversed(range(len(parts) - 1)):
+        if parts[position] == "images":
+            parts[position] = "labels"
+            break
+    return Path(*parts).with_suffix(".txt")
+
+
+def _read_labels(path: Path) -> NDArray[np.float64]:
+    """Return the boxes of a label file, each once: the second of two equal boxes could never be found."""
+    return np.unique(read_labels(path), axis=0)
+
+
+def _check_classes(sample: Sample, names: tuple[str, ...]) -> None:
+    for number in sample.labels[:, 0]:
+        if not 0 <= number < len(names):
+            raise DataError(
+                f"{sample.image}: a box is of class {int(number)}, known are 0 to {len(names) - 1}",
+                "correct its label file, or the class names",
+            )

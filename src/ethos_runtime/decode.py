@@ -1,0 +1,188 @@
+"""From pixels to network input, and from output tensors to boxes: the reference in plain NumPy.
+
+Geometry, box arithmetic and suppression are those of Ultralytics (LetterBox, Detect, non_max_suppression), so that a
+score taken through this module means the same as one taken by Ultralytics' validator.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeAlias
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ethos_runtime.contract import SIDES
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ethos_runtime.contract import Contract
+
+Image: TypeAlias = NDArray[np.uint8]
+Floats: TypeAlias = NDArray[np.float32]
+
+PADDING = 114
+MAX_CANDIDATES = 30_000  # boxes that enter suppression, the best first
+CLASS_OFFSET = 7680  # pixels between the boxes of two classes during suppression
+LOGIT_MARGIN = 1e-3  # wider than the rounding of a float32 sigmoid
+
+
+def letterbox(image: Image, size: tuple[int, int]) -> tuple[Image, float, tuple[int, int]]:
+    """Return the image fitted into `size` without distortion, centred on grey.
+
+    Args:
+        image: RGB or BGR, [height, width, 3].
+        size: Height and width wanted, in pixels.
+
+    Returns:
+        The image of that size, the ratio new / old, and the padding left and top in pixels.
+
+    Raises:
+        ValueError: The image is no uint8 array of three channels, or is empty.
+    """
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
+        raise ValueError(f"expected a uint8 image [height, width, 3], got {image.dtype} {list(image.shape)}")
+    (height, width), (new_height, new_width) = image.shape[:2], size
+    ratio = min(new_height / height, new_width / width)
+    fitted_width, fitted_height = max(round(width * ratio), 1), max(round(height * ratio), 1)
+    if (fitted_width, fitted_height) != (width, height):
+        image = cv2.resize(image, (fitted_width, fitted_height), interpolation=cv2.INTER_LINEAR)
+    # half a pixel of padding goes to the right and bottom
+    left, top = round((new_width - fitted_width) / 2 - 0.1), round((new_height - fitted_height) / 2 - 0.1)
+    canvas = np.full((new_height, new_width, 3), PADDING, np.uint8)
+    canvas[top : top + fitted_height, left : left + fitted_width] = image
+    return canvas, ratio, (left, top)
+
+
+def to_source(detections: Floats, ratio: float, padding: tuple[int, int], shape: tuple[int, int]) -> Floats:
+    """Return detections [n, 6] of a letterboxed image in pixels of its source, clipped to its height and width."""
+    result = detections.copy()
+    height, width = shape
+    left, top = padding
+    result[:, [0, 2]] = ((result[:, [0, 2]] - left) / ratio).clip(0, width)
+    result[:, [1, 3]] = ((result[:, [1, 3]] - top) / ratio).clip(0, height)
+    return result
+
+
+def decode(outputs: Mapping[str, Floats], contract: Contract, conf: float = 0.0) -> tuple[Floats, Floats]:
+    """Return boxes and class scores of the anchors that may hold a score above `conf`.
+
+    Anchors stand at cell centres. A side's distance is the expectation of a softmax over `reg_max` bins, in strides
+    (distribution focal loss, https://arxiv.org/abs/2006.04388); a score is the sigmoid of its logit.
+
+    Args:
+        outputs: Real values of the contract's tensors by name, [1, height, width, channels] each.
+        contract: What the tensors mean.
+        conf: Anchors whose scores all lie below are left out; 0 keeps every anchor. Scores equal or very near to
+            `conf` may stay: suppression applies the threshold itself.
+
+    Returns:
+        Boxes [n, 4] as x1, y1, x2, y2 in pixels of the letterboxed image, and scores [n, classes]; smaller strides
+        first, row by row.
+    """
+    least = np.log(conf / (1 - conf)) - LOGIT_MARGIN if 0 < conf < 1 else -np.inf
+    parts = [_decode_scale(outputs, contract, stride, float(least)) for stride in contract.strides]
+    return np.concatenate([boxes for boxes, _ in parts]), np.concatenate([scores for _, scores in parts])
+
+
+def _decode_scale(
+    outputs: Mapping[str, Floats], contract: Contract, stride: int, least: float
+) -> tuple[Floats, Floats]:
+    """Return boxes and scores of one scale's anchors with a class logit above `least`."""
+    box, label = contract.output("box", stride), contract.output("class", stride)
+    width, classes = label.shape[2], label.shape[3]
+    logits = outputs[label.name].reshape(-1, classes)
+    kept = np.unique(np.flatnonzero(logits > least) // classes)
+    distributions = outputs[box.name].reshape(-1, SIDES, contract.reg_max)[kept]
+    distances = _expectation(distributions)
+    centres = np.stack((kept % width, kept // width), axis=1).astype(np.float32) + np.float32(0.5)
+    boxes = np.concatenate((centres - distances[:, :2], centres + distances[:, 2:]), axis=1) * np.float32(stride)
+    return boxes, _sigmoid(logits[kept])
+
+
+def _expectation(logits: Floats) -> Floats:
+    """Return the mean bin number under the softmax of the last axis."""
+    weights = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    bins = np.arange(logits.shape[-1], dtype=np.float32)
+    mean: Floats = (weights @ bins) / weights.sum(axis=-1)
+    return mean
+
+
+def _sigmoid(logits: Floats) -> Floats:
+    # exp of a negative number alone: large logits of either sign must not overflow
+    tail = np.exp(-np.abs(logits))
+    scores: Floats = np.where(logits >= 0, np.float32(1), tail) / (1 + tail)
+    return scores
+
+
+def nms(boxes: Floats, scores: Floats, conf: float, iou: float, max_det: int = 300, multi_label: bool = True) -> Floats:
+    """Return the detections left by greedy suppression within each class, best first.
+
+    Args:
+        boxes: x1, y1, x2, y2 in pixels, [n, 4].
+        scores: [n, classes], 0 to 1.
+        conf: Only scores above are looked at.
+        iou: A box goes if its intersection over union with a better one of its class is above.
+        max_det: Detections to keep at most.
+        multi_label: Every class above `conf` of an anchor is a candidate, not its best alone.
+
+    Returns:
+        x1, y1, x2, y2, score, class; [m, 6]. Equal scores keep the order of anchors, then of classes.
+    """
+    anchors, classes = _candidates(scores, conf, multi_label)
+    values = scores[anchors, classes]
+    order = _descending(values)[:MAX_CANDIDATES]
+    anchors, classes, values = anchors[order], classes[order], values[order]
+    kept = _suppress(
+        boxes[anchors] + np.float32(CLASS_OFFSET) * classes[:, None].astype(np.float32), classes, iou, max_det
+    )
+    return np.concatenate(
+        (boxes[anchors[kept]], values[kept, None], classes[kept, None].astype(np.float32)), axis=1, dtype=np.float32
+    )
+
+
+def _candidates(scores: Floats, conf: float, multi_label: bool) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    if multi_label:
+        anchors, classes = np.nonzero(scores > conf)
+        return anchors, classes
+    best = scores.argmax(axis=1)
+    anchors = np.flatnonzero(scores[np.arange(len(scores)), best] > conf)
+    return anchors, best[anchors]
+
+
+def _descending(values: Floats) -> NDArray[np.intp]:
+    """Return the order of non-negative values from large to small, equal ones in place."""
+    # Non-negative floats sort like their bits. Bits and position in one integer make any sort a stable one, and
+    # NumPy's sort of integers is several times faster than its stable argsort of floats.
+    bits = np.uint64(0xFFFFFFFF) - values.astype(np.float32).view(np.uint32)
+    keys = (bits << np.uint64(32)) | np.arange(len(values), dtype=np.uint64)
+    keys.sort()
+    return (keys & np.uint64(0xFFFFFFFF)).astype(np.intp)
+
+
+def _suppress(boxes: Floats, classes: NDArray[np.intp], iou: float, max_det: int) -> list[int]:
+    """Return positions of the boxes to keep. Boxes are in descending order of score and moved apart by class."""
+    # Grouped by class, still best first: a box can then only remove what follows it in its group, one plain slice.
+    grouped = np.argsort(classes, kind="stable")
+    place = np.empty_like(grouped)
+    place[grouped] = np.arange(len(grouped))
+    ends = np.searchsorted(classes[grouped], classes, side="right")
+    x1, y1, x2, y2 = np.ascontiguousarray(boxes[grouped].T)
+    areas = (x2 - x1) * (y2 - y1)
+    alive = bytearray(b"\1") * len(grouped)
+    view = np.frombuffer(alive, np.uint8)
+    kept: list[int] = []
+    for position, (here, end) in enumerate(zip(place.tolist(), ends.tolist(), strict=True)):
+        if not alive[here]:
+            continue
+        kept.append(position)
+        if len(kept) == max_det:
+            break
+        rest = slice(here + 1, end)
+        inner_width = np.minimum(x2[rest], x2[here]) - np.maximum(x1[rest], x1[here])
+        inner_height = np.minimum(y2[rest], y2[here]) - np.maximum(y1[rest], y1[here])
+        inner = inner_width.clip(0) * inner_height.clip(0)
+        with np.errstate(invalid="ignore"):  # two boxes without area give 0 / 0, which removes neither
+            view[rest] &= ~(inner / (areas[here] + areas[rest] - inner) > iou)
+    return kept
