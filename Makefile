@@ -1,0 +1,45 @@
+# make repro   install, then run the pipeline and print what came out
+# make test    install, then lint, types, import contracts and tests
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export DVC_NO_ANALYTICS := 1
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: install setup repro test lint lock clean
+
+install: $(INSTALLED)
+
+$(INSTALLED): requirements.lock pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet -r requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	touch $@
+
+setup: install
+	ethos init
+
+repro: setup
+	dvc repro
+	ethos summary
+
+lint: install
+	ruff check .
+	ruff format --check .
+	mypy
+	lint-imports
+
+test: lint
+	pytest
+
+lock: install
+	$(BIN)/python -m pip freeze --exclude-editable \
+	  | grep -viE '^(nvidia-|triton)' \
+	  | sed -E 's/^(torch|torchvision)==([0-9.]+).*/\1==\2/' > requirements.lock.new
+	mv requirements.lock.new requirements.lock
+
+clean:
+	rm -rf $(VENV) outputs .dvc/tmp .mypy_cache .pytest_cache .ruff_cache build dist

@@ -1,0 +1,1 @@
+"""MLflow store, records, policy and selection."""

@@ -1,0 +1,46 @@
+"""Errors of the tracking store, turned into one line with what helps."""
+
+from __future__ import annotations
+
+import re
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from ethos.errors import StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+URI_VARIABLE = "MLFLOW_TRACKING_URI"
+# top modules of the errors that come out of a store
+SOURCES = ("mlflow", "sqlalchemy", "alembic", "requests", "urllib3", "sqlite3")
+# words in MLflow's errors, and what helps
+FIXES = (
+    ("readonly database", "make the store's file and folder writable for you"),
+    ("database is locked", "another program is writing to the store: wait, then try again"),
+    ("out-of-date database schema", f"the store is of another MLflow version: mlflow db upgrade ${URI_VARIABLE}"),
+    ("Can't locate revision", "the store is of a newer MLflow version: install that version, or use another store"),
+    ("Max retries exceeded", f"start the server, or unset {URI_VARIABLE} to use the embedded store"),
+    ("Connection", f"start the server, or unset {URI_VARIABLE} to use the embedded store"),
+)
+
+
+@contextmanager
+def speaking(where: str = "") -> Iterator[None]:
+    """Turn the errors of MLflow and what lies below it into a StoreError of one line."""
+    try:
+        yield
+    except StoreError:
+        raise
+    except Exception as error:
+        if not isinstance(error, OSError) and not type(error).__module__.startswith(SOURCES):
+            raise
+        text = " ".join(str(error).split())
+        fix = next((fix for words, fix in FIXES if words in text), f"check the store and {URI_VARIABLE}")
+        shown = text if len(text) < 200 else f"{text[:200]} ..."
+        raise StoreError(f"{hide_password(where)}: {shown}" if where else shown, fix) from error
+
+
+def hide_password(uri: str) -> str:
+    """Return a URI without the password in it."""
+    return re.sub(r"(://[^:/@]*):[^@/]*@", r"\1:***@", uri)

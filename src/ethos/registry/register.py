@@ -1,0 +1,133 @@
+"""Register a candidate: its runs, its files and its evidence become a version of the registered model."""
+
+from __future__ import annotations
+
+import csv
+import logging
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import ethos_runtime
+from ethos.errors import StoreError
+from ethos.files import read_json
+from ethos.registry.candidate import MANIFEST, altered, candidate_card, write_bundle
+from ethos.registry.records import CANDIDATE, CANDIDATE_TAG, READY, VersionRecord
+from ethos.registry.runs import Measured
+
+if TYPE_CHECKING:
+    from ethos.registry.candidate import Candidate
+    from ethos.registry.store import Store
+
+log = logging.getLogger(__name__)
+
+RELOGGED_TAG = "ethos.relogged"
+ORIGINAL_TAG = "ethos.original_run"
+EPOCH = "epoch"
+
+
+def register(store: Store, candidate: Candidate, model: str, root: Path) -> VersionRecord:
+    """Return the candidate's version of `model`; it is made unless the same candidate has one.
+
+    A version is ready only after all its files were stored and read back with the hashes of its manifest.
+
+    Args:
+        store: Where to register.
+        candidate: What the stages left.
+        model: Name of the registered model.
+        root: The project's folder.
+
+    Raises:
+        StoreError: The store cannot be used, or gave back other bytes than were stored.
+    """
+    existing = _existing(store, candidate, model)
+    if existing is not None:
+        log.info("%s is %s already", candidate.name, existing.label)
+        return existing
+    run_id = _train_run(store, candidate)
+    with tempfile.TemporaryDirectory(prefix="ethos-") as temporary:
+        folder = Path(temporary) / CANDIDATE
+        folder.mkdir()
+        manifest = write_bundle(candidate, folder)
+        code = Path(ethos_runtime.__file__).parent
+        model_id = store.log_model(folder, code, candidate.name, run_id, {"variant": candidate.variant})
+    _log_stages(store, candidate, run_id, model_id)
+    tags = candidate.tags(root) | {READY: "false"}
+    record = store.create_version(model, model_id, run_id, tags, candidate_card(candidate))
+    if problems := _problems(store, record, manifest):
+        raise StoreError(
+            f"{record.label}: the store gave back other bytes for {', '.join(problems)}", "check its disk, then retry"
+        )
+    store.tag_version(record, {READY: "true"})
+    log.info("%s is %s", candidate.name, record.label)
+    return store.version(model, record.version)
+
+
+def _existing(store: Store, candidate: Candidate, model: str) -> VersionRecord | None:
+    """Return the version that already holds the candidate, if its files are still what they were."""
+    for record in reversed(store.versions(model, {CANDIDATE_TAG: candidate.sha256, READY: "true"})):
+        if not _problems(store, record):
+            return record
+        log.warning("%s lost some of its files and is not ready any more", record.label)
+        store.tag_version(record, {READY: "false"})
+    return None
+
+
+def _problems(store: Store, record: VersionRecord, manifest: dict[str, Any] | None = None) -> list[str]:
+    """Return the files of a version that are not what its manifest says."""
+    try:
+        with store.files(record) as folder:
+            found = manifest or read_json(folder / MANIFEST)
+            return altered(folder, found)
+    except (StoreError, OSError, ValueError):
+        return [MANIFEST]
+
+
+def _train_run(store: Store, candidate: Candidate) -> str:
+    """Return the training's run; where the store does not know it, log the recorded history as a new one."""
+    if store.run_known(candidate.run_id):
+        return candidate.run_id
+    original = {ORIGINAL_TAG: candidate.run_id}
+    if known := store.find_run(original):
+        return known
+    train, _ = candidate.plans
+    with store.run(f"train {candidate.variant}", {**original, RELOGGED_TAG: "true"}) as run:
+        run.log_params(train.recipe.model_dump(exclude={"weights", "description"}))
+        run.log_history(_history(candidate.outputs / "train" / candidate.variant / "epochs.csv"))
+    log.info("%s: its training was logged again, the store did not know the run", candidate.variant)
+    return run.run_id
+
+
+def _history(path: Path) -> list[Measured]:
+    """Return the metrics of each epoch that the train stage recorded."""
+    with path.open(encoding="utf-8", newline="") as stream:
+        rows = [{key.strip(): value for key, value in row.items()} for row in csv.DictReader(stream)]
+    return [
+        Measured(name, float(value), int(float(row[EPOCH])))
+        for row in rows
+        for name, value in row.items()
+        if name != EPOCH and value.strip()
+    ]
+
+
+def _log_stages(store: Store, candidate: Candidate, parent: str, model_id: str) -> None:
+    """Log the stages after training as child runs of the training's run."""
+    figures = candidate.figures()
+    protocol = {key: value for key, value in candidate.protocol.items() if key != "tools"}
+    npu = {name: value for name, value in figures.items() if name.startswith("npu.")}
+    scores = {name: value for name, value in figures.items() if name.startswith(("fp32.", "int8."))}
+    scores |= {f"int8.map50/{row['name']}": row["map50"] for row in candidate.scores["int8"]["per_class"]}
+    rest = {name: value for name, value in figures.items() if name not in npu and name not in scores}
+    quantized = {**candidate.plans[1].options.model_dump(), "imgsz": candidate.quantize["imgsz"]}
+    stages: tuple[tuple[str, dict[str, Any], dict[str, float], tuple[str, ...]], ...] = (
+        ("quantize", quantized, rest, ("quantize.json",)),
+        ("analyze", {"targets": ", ".join(candidate.npu["targets"])}, npu, ("npu.json",)),
+        ("evaluate", protocol, scores, ("fp32.json", "int8.json")),
+    )
+    for stage, params, metrics, reports in stages:
+        tags = {"variant": candidate.variant, "form": candidate.form, "stage": stage}
+        with store.run(f"{stage} {candidate.name}", tags, parent=parent) as run:
+            run.log_params(params)
+            run.log_metrics(metrics, model_id=model_id)
+            for report in reports:
+                run.log_artifact(candidate.folder(stage) / report)

@@ -1,0 +1,267 @@
+"""The tracking store: where it is, its identity, and runs that are logged to it in few calls.
+
+Without MLFLOW_TRACKING_URI the store is embedded: SQLite and a folder under registry/. MLflow's usage statistics are
+off. Importing MLflow takes seconds, so it is imported when a store is opened; this module and `ethos.registry.store`
+are the only ones that do.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import secrets
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from ethos.catalog import project_root
+from ethos.errors import StoreError
+from ethos.files import read_json, write_json
+from ethos.registry import embedded
+from ethos.registry.faults import URI_VARIABLE, speaking
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+IDENTITY_TAG = "ethos.identity"
+PARENT_TAG = "mlflow.parentRunId"
+# for a user who wants otherwise, a variable that is already set stays
+SETTINGS = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DO_NOT_TRACK": "true",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_RECORD_ENV_VARS_IN_MODEL_LOGGING": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_UV_AUTO_DETECT": "false",
+}
+# limits of one log_batch call (MLflow's REST documentation)
+MAX_METRICS = 1000
+MAX_PARAMS = 100
+NOT_IN_NAMES = re.compile(r"[^\w\-./: ]")
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One value of a metric; `at` is in milliseconds since 1970, now if absent."""
+
+    name: str
+    value: float
+    step: int = 0
+    at: int | None = None
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run that is being logged."""
+
+    run_id: str
+    _client: Any = field(repr=False)
+    _entities: Any = field(repr=False)  # mlflow.entities
+
+    def log_params(self, params: Mapping[str, object]) -> None:
+        """Log parameters; values are kept as text."""
+        entries = [self._entities.Param(_name(name), str(value)) for name, value in params.items()]
+        for start in range(0, len(entries), MAX_PARAMS):
+            with speaking():
+                self._client.log_batch(self.run_id, params=entries[start : start + MAX_PARAMS])
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int = 0, model_id: str | None = None) -> None:
+        """Log values of one step in one call; `model_id` also shows them with that logged model."""
+        self.log_history([Measured(name, value, step) for name, value in metrics.items()], model_id)
+
+    def log_history(self, history: Sequence[Measured], model_id: str | None = None) -> None:
+        """Log values of many steps in few calls."""
+        now = _now_ms()
+        entries = [
+            self._entities.Metric(
+                _name(m.name), float(m.value), now if m.at is None else m.at, m.step, model_id=model_id
+            )
+            for m in history
+        ]
+        for start in range(0, len(entries), MAX_METRICS):
+            with speaking():
+                self._client.log_batch(self.run_id, metrics=entries[start : start + MAX_METRICS])
+
+    def log_artifact(self, path: Path, folder: str = "") -> None:
+        """Store a file with the run, below `folder`."""
+        with speaking():
+            self._client.log_artifact(self.run_id, str(path), folder or None)
+
+
+class Tracking:
+    """A tracking store, and one experiment in it.
+
+    Args:
+        tracking_uri: Where it is.
+        experiment: Name of the experiment that runs belong to; it is created when first used.
+        artifacts_uri: Where a new experiment keeps its artifacts; None leaves that to the server.
+
+    Raises:
+        StoreError: The store cannot be reached or used.
+    """
+
+    def __init__(self, tracking_uri: str, experiment: str, artifacts_uri: str | None = None) -> None:
+        """Import MLflow and connect."""
+        _import_mlflow(tracking_uri)
+        from mlflow.tracking import MlflowClient
+
+        self.tracking_uri = tracking_uri
+        self.experiment = experiment
+        self._artifacts_uri = artifacts_uri
+        self._experiment_id: str | None = None
+        with speaking(tracking_uri):
+            self._client = MlflowClient(tracking_uri, tracking_uri)
+
+    # --- identity ---
+
+    @property
+    def experiment_id(self) -> str:
+        """Return the experiment's id; it is created, with an identity, when the store has none."""
+        if self._experiment_id is None:
+            with speaking(self.tracking_uri):
+                found = self._client.get_experiment_by_name(self.experiment)
+                self._experiment_id = found.experiment_id if found else self._create_experiment()
+        return self._experiment_id
+
+    def _create_experiment(self) -> str:
+        from mlflow.exceptions import MlflowException
+
+        tags = {IDENTITY_TAG: secrets.token_hex(16)}
+        try:
+            return str(self._client.create_experiment(self.experiment, self._artifacts_uri, tags=tags))
+        except MlflowException:
+            # another process was first; anything else fails again here
+            found = self._client.get_experiment_by_name(self.experiment)
+            if found is None:
+                raise
+            return str(found.experiment_id)
+
+    def identity(self) -> str:
+        """Return the store's own id: it differs when the store was deleted and made anew, or is another one."""
+        with speaking(self.tracking_uri):
+            tags = self._client.get_experiment(self.experiment_id).tags
+            if IDENTITY_TAG not in tags:
+                self._client.set_experiment_tag(self.experiment_id, IDENTITY_TAG, secrets.token_hex(16))
+                tags = self._client.get_experiment(self.experiment_id).tags
+        return str(tags[IDENTITY_TAG])
+
+    def write_identity(self, path: Path) -> None:
+        """Write the identity to a JSON file; one that already says so is left alone."""
+        document = {"schema": 1, "identity": self.identity()}
+        if not path.is_file() or read_json(path) != document:
+            write_json(path, document)
+
+    # --- runs ---
+
+    @contextmanager
+    def run(self, name: str, tags: Mapping[str, str] | None = None, parent: str | None = None) -> Iterator[Run]:
+        """Open a run for the block; it ends as finished, failed or killed as the block does.
+
+        Args:
+            name: What people see.
+            tags: Tags of the run.
+            parent: Id of the run that this one belongs to.
+        """
+        from mlflow import entities
+
+        with speaking(self.tracking_uri):
+            wanted = {**(tags or {}), **({PARENT_TAG: parent} if parent else {})}
+            created = self._client.create_run(self.experiment_id, tags=wanted, run_name=name)
+        run = Run(created.info.run_id, self._client, entities)
+        status = entities.RunStatus.FAILED
+        try:
+            yield run
+            status = entities.RunStatus.FINISHED
+        except KeyboardInterrupt:
+            status = entities.RunStatus.KILLED
+            raise
+        finally:
+            with speaking(self.tracking_uri):
+                self._client.set_terminated(run.run_id, entities.RunStatus.to_string(status))
+
+    def run_known(self, run_id: str) -> bool:
+        """Return whether the store holds that run, not deleted."""
+        from mlflow.exceptions import MlflowException
+
+        with speaking(self.tracking_uri):
+            try:
+                run = self._client.get_run(run_id)
+            except MlflowException as error:
+                if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                    return False
+                raise
+        return bool(run.info.lifecycle_stage == "active")
+
+    def find_run(self, tags: Mapping[str, str]) -> str | None:
+        """Return the id of the newest run with all these tags."""
+        with speaking(self.tracking_uri):
+            found = self._client.search_runs([self.experiment_id], filter_string=tag_filter(tags), max_results=1)
+        return str(found[0].info.run_id) if found else None
+
+
+def open_tracking(experiment: str, root: Path | None = None) -> Tracking:
+    """Return the store that MLFLOW_TRACKING_URI names, else the project's embedded one, made when it is missing.
+
+    Args:
+        experiment: The experiment's name.
+        root: The project's folder; found from the working directory when absent.
+
+    Raises:
+        StoreError: It cannot be reached, read or written.
+    """
+    uri, artifacts = locate(root, create=True)
+    return Tracking(uri, experiment, artifacts)
+
+
+def locate(root: Path | None, create: bool) -> tuple[str, str | None]:
+    """Return the tracking URI and where new experiments keep artifacts (None: the server decides).
+
+    Raises:
+        StoreError: The embedded store cannot be written, or is missing and may not be made.
+    """
+    given = os.environ.get(URI_VARIABLE)
+    if given:
+        return given, None
+    root = (root or project_root()).resolve()
+    if not create and not embedded.database(root).is_file():
+        raise StoreError(f"{embedded.DATABASE}: no registry yet", "fill it: dvc repro")
+    if create:
+        embedded.check_writable(root)
+    embedded.relocate(root)
+    return embedded.uri(root), embedded.artifacts_uri(root)
+
+
+def _import_mlflow(tracking_uri: str) -> None:
+    """Import MLflow with our settings and make `tracking_uri` its current one."""
+    for name, value in SETTINGS.items():
+        os.environ.setdefault(name, value)
+    import mlflow
+
+    # these report every database migration, and every version while it is created
+    for chatty in ("mlflow.store.db.utils", "alembic", "mlflow.store.model_registry.abstract_store"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+    before = os.environ.get(URI_VARIABLE)
+    # a version's `models:/` source is looked up in the current store, whatever the client's own is
+    mlflow.set_tracking_uri(tracking_uri)
+    # MLflow also exports it, which would make the embedded store look like the user's choice
+    if before is None:
+        os.environ.pop(URI_VARIABLE, None)
+
+
+def _name(name: str) -> str:
+    """Return a metric's or parameter's name without the characters that MLflow refuses, such as brackets."""
+    return NOT_IN_NAMES.sub("", name)
+
+
+def _now_ms() -> int:
+    return int(time.time() * 1000)
+
+
+def tag_filter(tags: Mapping[str, str]) -> str:
+    """Return the search expression for things with all these tags."""
+    return " AND ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())

@@ -1,0 +1,212 @@
+"""The outputs of a run, as the stages before `register` leave them, with figures that a test chooses."""
+
+from __future__ import annotations
+
+import atexit
+import hashlib
+import shutil
+from functools import cache
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import TYPE_CHECKING, Any
+
+from ethos.evaluation.protocol import Protocol
+from ethos.files import sha256_file, write_json
+from ethos.model.levels import Architecture
+from ethos.plan import QuantizePlan, TrainPlan, write_plan
+from ethos.registry.candidate import collect
+from ethos.registry.register import register
+from ethos.registry.store import open_store
+from ethos.specs import Quantize, Recipe, Weights
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ethos.registry.records import VersionRecord
+
+MODEL = "traffic-sign-detector"
+NAMES = ("red", "green", "blue")
+TARGETS = {"ethos-u55-256": 60.0, "ethos-u65-512": 30.0}
+RUN_ID = "0" * 32
+PROJECT_FILES = ("registry/policy.yaml", "params.yaml")
+HERE = Path(__file__).resolve().parents[1]
+
+
+def write_project(root: Path) -> Path:
+    """Write what makes a folder a project: specs, params.yaml and the policy, as they are in the repository."""
+    (root / "registry").mkdir(parents=True)
+    (root / "specs").symlink_to(HERE / "specs")
+    for name in PROJECT_FILES:
+        (root / name).write_bytes((HERE / name).read_bytes())
+    return root
+
+
+def write_run(
+    outputs: Path,
+    variant: str,
+    *,
+    map50: float = 0.9,
+    latency_ms: float = 30.0,
+    network: Path | None = None,
+    form: str = "dense",
+    conf: float = 0.001,
+    **npu: float,
+) -> None:
+    """Write the outputs of all stages before `register` for one variant.
+
+    `network` is a folder with int8.tflite and decode.json; without it the files hold the variant's name. `npu` are
+    figures of every target beside its latency.
+    """
+    level, _, activation = variant.partition("_")
+    quantized = outputs / "quantize" / variant / form
+    _write_plans(outputs / "plan" / variant, variant, level, {"leaky": "leaky_relu"}.get(activation, activation))
+    for name in ("int8.tflite", "model.onnx", "decode.json"):
+        source = network / name if network else None
+        _write(quantized / name, source.read_bytes() if source and source.is_file() else f"{variant} {name}".encode())
+    _write(quantized / "labels.txt", "\n".join(NAMES).encode())
+    models = outputs / "models" / variant / form
+    _write(models / "weights.safetensors", f"{variant} weights".encode())
+    write_json(models / "architecture.json", {"level": level})
+    _write_quantize(quantized, models, variant, form)
+    _write_scores(outputs / "evaluate" / variant / form, quantized, map50, conf)
+    _write_npu(outputs / "analyze" / variant / form, quantized, latency_ms, npu)
+    _write(outputs / "train" / variant / "epochs.csv", b"epoch,box_loss,map50\n1,2.5,0.4\n2,1.5,0.8\n")
+    write_json(outputs / "train" / variant / "run.json", {"schema": 1, "run_id": RUN_ID})
+    write_json(outputs / "dataset" / "dataset.json", _dataset())
+
+
+def _write(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+
+
+def _write_plans(folder: Path, variant: str, level: str, activation: Any) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    recipe = Recipe(name="smoke", weights=Weights(source="scratch"), epochs=2, imgsz=64, batch=4, lr0=0.01, lrf=0.1)
+    network = Architecture(base="yolo11n.yaml", steps=(), activation=activation, names=NAMES)
+    train = TrainPlan(variant=variant, level=level, architecture=network, recipe=recipe, from_start=False, seed=0)
+    write_plan(folder / "train.yaml", train)
+    write_plan(folder / "quantize.yaml", QuantizePlan(variant=variant, imgsz=64, options=Quantize()))
+
+
+def _write_quantize(folder: Path, models: Path, variant: str, form: str) -> None:
+    files = [*(path for path in folder.iterdir() if path.name != "quantize.json"), models / "weights.safetensors"]
+    document = {
+        "schema": 1,
+        "variant": variant,
+        "form": form,
+        "imgsz": 64,
+        "parameters": 2_500_000,
+        "macs": 200_000_000,
+        "files": {path.name: {"sha256": sha256_file(path), "bytes": path.stat().st_size} for path in files},
+        "calibration": {"images": 16, "sha256": "c" * 64, "list": []},
+    }
+    write_json(folder / "quantize.json", document)
+
+
+def _write_scores(folder: Path, quantized: Path, map50: float, conf: float) -> None:
+    protocol = Protocol(
+        dataset="squares",
+        split="val",
+        split_sha256="5" * 64,
+        labels_sha256="6" * 64,
+        imgsz=(64, 64),
+        conf=conf,
+        iou=0.7,
+        max_det=300,
+        ap="ultralytics 8.4.190",
+        batch=1,
+        device="cpu",
+        tools={"numpy": "2.4.6"},
+    )
+    scores = {"fp32": map50 + 0.004, "int8": map50}
+    for name, value in scores.items():
+        classes = [{"name": label, "map50": value, "map50_95": value / 2, "boxes": 7} for label in NAMES]
+        document = {
+            "schema": 1,
+            "provenance": "measured",
+            "file": f"{name}.tflite",
+            "sha256": sha256_file(quantized / "int8.tflite") if name == "int8" else hashlib.sha256(b"fp32").hexdigest(),
+            "protocol": protocol.document(),
+            "map50": value,
+            "map50_95": value / 2,
+            "precision": 0.9,
+            "recall": 0.8,
+            "per_class": classes,
+            "images": 20,
+        }
+        write_json(folder / f"{name}.json", document)
+    drop = {"map50_drop": 0.004, "map50_95_drop": 0.002}
+    metrics = {name: {"map50": value, "map50_95": value / 2} for name, value in scores.items()}
+    write_json(folder / "metrics.json", {**metrics, "int8": {**metrics["int8"], **drop}})
+
+
+def _write_npu(folder: Path, quantized: Path, latency_ms: float, figures: dict[str, float]) -> None:
+    targets = {}
+    for target, share in TARGETS.items():
+        compiled = folder / "vela" / f"{target}.tflite"
+        _write(compiled, f"compiled for {target}: {sha256_file(quantized / 'int8.tflite')}".encode())
+        latency = latency_ms * share / TARGETS["ethos-u65-512"]
+        targets[target] = {
+            "provenance": "estimate",
+            "compiler": {"name": "vela", "version": "5.2.0"},
+            "latency_ms": latency,
+            "fps": 1000 / latency,
+            "cycles_total": int(latency * 1e6),
+            "mac_utilisation": 0.4,
+            "operators_npu": 100,
+            "operators_cpu": 0,
+            "sram_kib": 800.0,
+            "over_budget_kib": 0,
+            "compiled": {"path": f"vela/{target}.tflite", "sha256": sha256_file(compiled)},
+            **figures,
+        }
+    document = {
+        "schema": 1,
+        "file": "int8.tflite",
+        "sha256": sha256_file(quantized / "int8.tflite"),
+        "graph": {"fingerprint": hashlib.sha256(str(quantized).encode()).hexdigest()},
+        "targets": targets,
+    }
+    write_json(folder / "npu.json", document)
+
+
+def _dataset() -> dict[str, Any]:
+    return {
+        "schema": 1,
+        "name": "squares",
+        "sha256": "d" * 64,
+        "split_sha256": "5" * 64,
+        "classes": list(NAMES),
+        "images": {"train": 80, "val": 20},
+        "boxes": {"train": 90, "val": 22},
+        "attribution": "drawn by hand",
+    }
+
+
+@cache
+def _empty_registry() -> Path:
+    """Return a project whose embedded store is new; made once, because MLflow takes seconds to set a database up."""
+    root = write_project(Path(mkdtemp(prefix="ethos-registry-")) / "project")
+    open_store(root).identity()
+    atexit.register(shutil.rmtree, root.parent, ignore_errors=True)
+    return root
+
+
+def new_project(folder: Path) -> Path:
+    """Return a project of its own with an empty embedded store, below `folder`."""
+    root = folder / "project"
+    folder.mkdir(exist_ok=True)
+    shutil.copytree(_empty_registry(), root, symlinks=True)
+    return root
+
+
+def register_run(root: Path, variants: Mapping[str, Mapping[str, Any]]) -> list[VersionRecord]:
+    """Write and register the outputs of several variants, each with the arguments of `write_run`."""
+    store = open_store(root)
+    records = []
+    for variant, values in variants.items():
+        write_run(root / "outputs", variant, **values)
+        candidate = collect(root / "outputs", variant, values.get("form", "dense"))
+        records.append(register(store, candidate, MODEL, root))
+    return records
