@@ -1,0 +1,141 @@
+"""The summary of a run: one row a candidate, read from what the stages recorded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ethos.errors import DataError
+from ethos.files import read_json
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+PROVENANCE = (
+    "mAP: measured with the file itself through the TFLite interpreter. Size: measured. "
+    "Latency and SRAM: estimates of the Vela compiler. Version: the MLflow registry's."
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A candidate's figures; `npu` maps a target to its latency (ms), SRAM (KiB) and CPU operators."""
+
+    variant: str
+    form: str
+    version: int
+    parameters: int
+    macs: int
+    int8_kib: float
+    fp32_map50: float
+    int8_map50: float
+    int8_map50_95: float
+    npu: dict[str, dict[str, float]]
+    sha256: str
+    scenarios: tuple[str, ...]
+
+    @property
+    def drop_points(self) -> float:
+        """What INT8 loses in mAP50 against float32, in points of a hundred."""
+        return 100 * (self.fp32_map50 - self.int8_map50)
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A run: its data set, protocol, starting weights and candidates."""
+
+    dataset: dict[str, Any]
+    protocol: dict[str, Any]
+    start: dict[str, Any]
+    rows: tuple[Row, ...]
+    targets: tuple[str, ...]
+
+
+def read_summary(outputs: Path, variants: tuple[str, ...], forms: tuple[str, ...], targets: tuple[str, ...]) -> Summary:
+    """Return the summary of the run whose stages wrote into `outputs`.
+
+    Raises:
+        DataError: A stage's output is missing, or two candidates were scored under different protocols.
+    """
+    chosen = _scenarios_of(_read(outputs / "promote" / "decisions.json"))
+    candidates = [(variant, form) for variant in variants for form in forms]
+    rows = tuple(_row(outputs, variant, form, chosen) for variant, form in candidates)
+    protocols = [_read(outputs / "evaluate" / v / f / "int8.json")["protocol"] for v, f in candidates]
+    for (variant, form), protocol in zip(candidates, protocols, strict=True):
+        if protocol["sha256"] != protocols[0]["sha256"]:
+            field = next(key for key in protocol if protocol[key] != protocols[0].get(key))
+            raise DataError(
+                f"{variant} ({form}) was scored under another protocol: {field} differs",
+                "score all candidates of a table alike: dvc repro evaluate",
+            )
+    return Summary(
+        dataset=_read(outputs / "dataset" / "dataset.json"),
+        protocol=protocols[0],
+        start=_read(outputs / "start" / "start.json"),
+        rows=rows,
+        targets=targets,
+    )
+
+
+def _row(outputs: Path, variant: str, form: str, chosen: dict[int, list[str]]) -> Row:
+    quantized = _read(outputs / "quantize" / variant / form / "quantize.json")
+    scores = _read(outputs / "evaluate" / variant / form / "metrics.json")
+    registered = _read(outputs / "register" / variant / f"{form}.json")
+    int8 = quantized["files"]["int8.tflite"]
+    version = int(registered["version"])
+    return Row(
+        variant=variant,
+        form=form,
+        version=version,
+        parameters=quantized["parameters"],
+        macs=quantized["macs"],
+        int8_kib=int8["bytes"] / 1024,
+        fp32_map50=scores["fp32"]["map50"],
+        int8_map50=scores["int8"]["map50"],
+        int8_map50_95=scores["int8"]["map50_95"],
+        npu=_read(outputs / "analyze" / variant / form / "metrics.json"),
+        sha256=int8["sha256"],
+        scenarios=tuple(chosen.get(version, ())),
+    )
+
+
+def _scenarios_of(decisions: dict[str, Any]) -> dict[int, list[str]]:
+    chosen: dict[int, list[str]] = {}
+    for name, decision in decisions["scenarios"].items():
+        if decision.get("version") is not None:
+            chosen.setdefault(int(decision["version"]), []).append(name)
+    return chosen
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        document: dict[str, Any] = read_json(path)
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such output", "run the pipeline first: make repro") from None
+    return document
+
+
+def headings(summary: Summary) -> list[str]:
+    """Return the columns of the summary table."""
+    fixed = ["variant", "form", "version", "parameters", "GMAC", "INT8 KiB", "mAP50 FP32", "mAP50 INT8", "loss, points"]
+    return [*fixed, *(f"{target}, ms" for target in summary.targets), "SRAM KiB", "CPU operators", "scenario"]
+
+
+def cells(summary: Summary, row: Row) -> list[str]:
+    """Return a row's cells as text; SRAM and CPU operators are the largest over the targets."""
+    npu = [row.npu[target] for target in summary.targets]
+    return [
+        row.variant,
+        row.form,
+        str(row.version),
+        f"{row.parameters:,}",
+        f"{row.macs / 1e9:.3f}",
+        f"{row.int8_kib:,.0f}",
+        f"{row.fp32_map50:.3f}",
+        f"{row.int8_map50:.3f}",
+        f"{row.drop_points:+.1f}",
+        *(f"{figures['latency_ms']:.2f}" for figures in npu),
+        f"{max(figures['sram_kib'] for figures in npu):,.0f}",
+        f"{max(figures['operators_cpu'] for figures in npu):.0f}",
+        ", ".join(row.scenarios) or "-",
+    ]

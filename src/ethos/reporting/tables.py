@@ -1,0 +1,79 @@
+"""Tables for people, printed by the command line."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from rich.table import Table
+
+
+def plain_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
+    """Return a table; columns that hold numbers are aligned to the right."""
+    from rich import box
+    from rich.table import Table
+
+    listed = [list(row) for row in rows]
+    table = Table(title=title or None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for index, column in enumerate(columns):
+        numeric = bool(listed) and all(_is_number(row[index]) for row in listed)
+        table.add_column(column, justify="right" if numeric else "left", overflow="fold")
+    for row in listed:
+        table.add_row(*row)
+    return table
+
+
+def layer_table(report: dict[str, Any]) -> Table:
+    """Return the layers of a network (`ethos specs show`)."""
+    rows = [
+        [str(layer["index"]), str(layer["from"]), layer["module"], f"{layer['parameters']:,}", f"{layer['macs']:,}"]
+        for layer in report["layers"]
+    ]
+    rows.append(["", "", "total", f"{report['parameters']:,}", f"{report['macs']:,}"])
+    title = (
+        f"{report['name']}: {report['base']}, {report['activation']}, {report['classes']} classes, {report['imgsz']} px"
+    )
+    return plain_table(title, ["layer", "from", "module", "parameters", "MACs"], rows)
+
+
+def score_table(report: dict[str, Any]) -> Table:
+    """Return the scores of a file, the whole first and then each class (`ethos evaluate`)."""
+    columns = ["class", "boxes", "mAP50", "mAP50-95", "precision", "recall"]
+    keys = ("map50", "map50_95", "precision", "recall")
+    total = sum(row["boxes"] for row in report["per_class"])
+    rows = [["all", str(total), *(f"{report[key]:.3f}" for key in keys)]]
+    rows += [
+        [row["name"], str(row["boxes"]), *("-" if row[key] is None else f"{row[key]:.3f}" for key in keys)]
+        for row in report["per_class"]
+    ]
+    protocol = report["protocol"]
+    height, width = protocol["imgsz"]
+    title = (
+        f"{report['file']} (SHA-256 {report['sha256'][:12]}), measured on {report['images']} images of "
+        f"{protocol['dataset']} {protocol['split']}: {width}x{height} px, conf {protocol['conf']}, "
+        f"iou {protocol['iou']}, protocol {protocol['sha256'][:12]}"
+    )
+    return plain_table(title, columns, rows)
+
+
+def check_table(report: dict[str, Any]) -> Table:
+    """Return the result of each data check (`ethos data check`)."""
+    verdicts = {True: "ok", False: "FAIL"}
+    rows = [
+        [
+            verdicts[check["ok"]] if check["ok"] or check["severity"] == "error" else "warn",
+            check["name"],
+            str(check["count"]),
+            str(check["limit"]),
+            check["message"],
+        ]
+        for check in report["checks"]
+    ]
+    title = f"{report['dataset']}: {'passes' if report['ok'] else 'fails'} (SHA-256 {report['sha256'][:12]})"
+    return plain_table(title, ["", "check", "count", "limit", "what"], rows)
+
+
+def _is_number(text: str) -> bool:
+    return text.strip("-+ ,.%").replace(",", "").replace(".", "").isdigit() or text in {"-", ""}
