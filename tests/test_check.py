@@ -228,6 +228,12 @@ def test_every_check_has_a_case_and_a_sentence() -> None:
         assert re.fullmatch(r"(Every|No|The) [^\n]*\.", sentence(name))
 
 
+def test_the_manual_lists_every_check() -> None:
+    manual = (project_root() / "docs" / "data.md").read_text(encoding="utf-8")
+    rows = [line for line in manual.splitlines() if re.match(r"\| `\w+` \| (error|warning) \|", line)]
+    assert rows == [f"| `{name}` | {check.severity} | {sentence(name)} |" for name, check in CHECKS.items()]
+
+
 def test_all_offenders_are_listed_with_what_concerns_them(tmp_path: Path) -> None:
     root = write_folder(tmp_path / "source", train=32, val=8)
     copy_bytes(root)

@@ -127,6 +127,12 @@ def test_every_repair_has_a_case_and_a_sentence() -> None:
         assert re.fullmatch(r"[A-Z][^\n]*\.", rule_sentence(name))
 
 
+def test_the_manual_lists_every_repair() -> None:
+    manual = (project_root() / "docs" / "data.md").read_text(encoding="utf-8")
+    for name in REPAIRS:
+        assert f"| `{name}` | {rule_sentence(name)} |" in manual.splitlines()
+
+
 def test_sound_data_is_left_alone(root: Path, tmp_path: Path) -> None:
     assert repaired(root) == []
     before = (tmp_path / "dataset").stat().st_ino
