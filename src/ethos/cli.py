@@ -30,6 +30,7 @@ app.add_typer(data_app, name="data")
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document for machines.")]
 OUTPUTS = Path("outputs")
 PROGRAM_ERROR = 1
+FILE_WIDTH = 200
 
 
 def main() -> None:
@@ -77,6 +78,7 @@ def summary(as_json: AsJson = False) -> None:
     from ethos import catalog
     from ethos.reporting.pages import start_sentence
     from ethos.reporting.summary import PROVENANCE, cells, headings, read_summary
+    from ethos.registry.tables import selections
     from ethos.reporting.tables import plain_table
 
     params = catalog.load_params()
@@ -90,11 +92,7 @@ def summary(as_json: AsJson = False) -> None:
     title = f"{found.dataset['name']}: {found.dataset['images']['val']} validation images"
     _print(plain_table(title, headings(found), [cells(found, row) for row in found.rows]))
     typer.echo(f"{start_sentence(found)}\n{PROVENANCE}\n")
-    for answer in answers:
-        if "version" in answer:
-            _print_selection(answer)
-        else:
-            typer.echo(f"{answer['scenario']}: {answer['reason']}\n")
+    _print(selections(answers))
 
 
 @app.command()
@@ -280,4 +278,5 @@ def _print_selection(answer: dict[str, Any]) -> None:
 def _print(renderable: Any) -> None:
     from rich.console import Console
 
-    Console(soft_wrap=not sys.stdout.isatty()).print(renderable)
+    # a file or a pipe has no width of its own; folding its lines would only make them harder to read
+    Console(width=None if sys.stdout.isatty() else FILE_WIDTH).print(renderable)

@@ -44,6 +44,14 @@ def selection(document: dict[str, Any]) -> Group:
     return Group(*parts)
 
 
+def selections(documents: Sequence[dict[str, Any]]) -> Table:
+    """Return what serves each scenario, in a few lines each; a document without a version only says why."""
+    table = Table.grid(padding=(0, 2))
+    for document in documents:
+        table.add_row(Text(document["scenario"], style="bold"), Text(_in_short(document)))
+    return table
+
+
 def rejections(rejected: Sequence[dict[str, Any]]) -> Table:
     """Return rejected versions with the first gate that each fails."""
     table = Table(title="rejected", title_justify="left")
@@ -53,6 +61,23 @@ def rejections(rejected: Sequence[dict[str, Any]]) -> Table:
         value = show(parse_gate(row["gate"]).figure, row["value"])
         table.add_row(str(row["version"]), row["variant"], row["form"], row["gate"], value)
     return table
+
+
+def _in_short(document: dict[str, Any]) -> str:
+    if "version" not in document:
+        return f"{document['reason']}\n"
+    figures = document["npu"][document["target"]]
+    latency = show("npu.latency_ms", figures.get("latency_ms"))
+    lines = [
+        f"version {document['version']}, {document['variant']} ({document['form']}): INT8 mAP50 "
+        f"{document['int8']['map50']:.3f} (measured), {latency} on {document['target']} ({figures['provenance']})",
+        document["reason"],
+        _short(document["artifact"]["path"]),
+        f"SHA-256 {document['artifact']['sha256']}",
+    ]
+    if document.get("disagreement"):
+        lines.append(f"note: {document['disagreement']}")
+    return "\n".join(lines) + "\n"
 
 
 def _head(document: dict[str, Any]) -> Table:
@@ -81,7 +106,7 @@ def _scores(document: dict[str, Any]) -> Table:
 
 
 def _npu(document: dict[str, Any]) -> Table:
-    table = Table(title="NPU", title_justify="left")
+    table = Table(title="NPU (* the scenario's target)", title_justify="left")
     table.add_column("figure")
     for target, values in document["npu"].items():
         table.add_column(f"{target}{' *' if target == document['target'] else ''} ({values['provenance']})")
