@@ -76,9 +76,9 @@ def init() -> None:
 def summary(as_json: AsJson = False) -> None:
     """Print what the last run gave, and the version selected for each scenario."""
     from ethos import catalog
+    from ethos.registry.tables import selections
     from ethos.reporting.pages import start_sentence
     from ethos.reporting.summary import PROVENANCE, cells, headings, read_summary
-    from ethos.registry.tables import selections
     from ethos.reporting.tables import plain_table
 
     params = catalog.load_params()
@@ -159,8 +159,12 @@ def evaluate(
     data: Annotated[Path, typer.Option(help="A data.yaml in YOLO format, or a materialised data set.")] = OUTPUTS
     / "dataset",
     split: Annotated[str, typer.Option(help="Side of the data set to score on.")] = "val",
-    conf: Annotated[float | None, typer.Option(help="Lowest confidence; params.yaml's by default.")] = None,
-    iou: Annotated[float | None, typer.Option(help="IoU of non-maximum suppression; params.yaml's by default.")] = None,
+    conf: Annotated[
+        float | None, typer.Option(min=0.0, max=1.0, help="Lowest confidence; params.yaml's by default.")
+    ] = None,
+    iou: Annotated[
+        float | None, typer.Option(min=0.0, max=1.0, help="IoU of non-maximum suppression; params.yaml's by default.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Score a file itself, through its interpreter, under a stated protocol."""
@@ -198,8 +202,8 @@ def specs_list(
 @specs_app.command("show")
 def specs_show(
     variant: Annotated[str, typer.Argument(help="Name of a variant.")],
-    classes: Annotated[int, typer.Option(help="Number of classes to build it for.")] = 15,
-    imgsz: Annotated[int, typer.Option(help="Input side in pixels, for the MACs.")] = 640,
+    classes: Annotated[int, typer.Option(min=1, help="Number of classes to build it for.")] = 15,
+    imgsz: Annotated[int, typer.Option(min=32, max=4096, help="Input side in pixels, for the MACs.")] = 640,
     as_json: AsJson = False,
 ) -> None:
     """Build a variant and show its layers with parameters and MACs."""

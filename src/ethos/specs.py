@@ -195,14 +195,14 @@ class Recipe(NamedSpec):
     batch: Positive
     nbs: Positive = 64
     optimizer: Literal["SGD", "AdamW", "Adam"] = "SGD"
-    lr0: Annotated[float, Field(gt=0.0)]
-    lrf: Annotated[float, Field(gt=0.0)]
+    lr0: Annotated[float, Field(gt=0.0, le=1.0)]
+    lrf: Annotated[float, Field(gt=0.0, le=1.0)]
     cos_lr: bool = False
     momentum: Fraction = 0.9
-    weight_decay: Annotated[float, Field(ge=0.0)] = 0.0005
+    weight_decay: Fraction = 0.0005
     warmup_epochs: Annotated[float, Field(ge=0.0)] = 3.0
     warmup_momentum: Fraction = 0.8
-    warmup_bias_lr: Annotated[float, Field(ge=0.0)] = 0.1
+    warmup_bias_lr: Fraction = 0.1
     box: Annotated[float, Field(ge=0.0)] = 7.5
     cls: Annotated[float, Field(ge=0.0)] = 0.5
     dfl: Annotated[float, Field(ge=0.0)] = 1.5
