@@ -1,6 +1,6 @@
 """The converters by hand: PyTorch to ONNX, onnxslim, onnx2tf, float32 and full-integer INT8 TFLite.
 
-    python conversion.py PROJECT VARIANT
+python conversion.py PROJECT VARIANT
 """
 
 from __future__ import annotations

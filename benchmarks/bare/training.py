@@ -1,6 +1,6 @@
 """Ultralytics' own training on the same network, data and arguments as a stage of the pipeline.
 
-    python training.py PROJECT start|VARIANT
+python training.py PROJECT start|VARIANT
 """
 
 from __future__ import annotations
