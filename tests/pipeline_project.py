@@ -85,7 +85,7 @@ class Project:
 
     def commit(self, message: str) -> None:
         self.git("add", "-A")
-        self.git("commit", "-q", "-m", message)
+        self.git("commit", "-q", "--allow-empty", "-m", message)
 
     def run(self, *command: str, expect: int = 0, **environment: str) -> subprocess.CompletedProcess[str]:
         """Run a command of the virtual environment; its exit code must be the expected one."""

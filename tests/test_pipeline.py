@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from typing import TYPE_CHECKING
 
 import pytest
 import yaml
 from pipeline_project import VARIANTS, Project
-from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pathlib import Path
