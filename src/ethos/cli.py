@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from pathlib import Path
+from pathlib import Path  # noqa: TC003 - typer reads annotations at run time
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -28,7 +28,7 @@ app.add_typer(specs_app, name="specs")
 app.add_typer(data_app, name="data")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document for machines.")]
-OUTPUTS = Path("outputs")
+OUTPUTS = "outputs"
 PROGRAM_ERROR = 1
 FILE_WIDTH = 200
 
@@ -82,7 +82,7 @@ def summary(as_json: AsJson = False) -> None:
     from ethos.reporting.tables import plain_table
 
     params = catalog.load_params()
-    found = read_summary(OUTPUTS, params.variants, params.forms, params.targets)
+    found = read_summary(catalog.project_root() / OUTPUTS, params.variants, params.forms, params.targets)
     answers = _answers(catalog.load_policy())
     if as_json:
         from dataclasses import asdict
@@ -156,8 +156,10 @@ def evaluate(
     file: Annotated[
         Path, typer.Argument(help="A TFLite file with a raw head (decode.json beside it) or in-graph decode.")
     ],
-    data: Annotated[Path, typer.Option(help="A data.yaml in YOLO format, or a materialised data set.")] = OUTPUTS
-    / "dataset",
+    data: Annotated[
+        Path | None,
+        typer.Option(help="A data.yaml in YOLO format, or a materialised data set; the pipeline's own by default."),
+    ] = None,
     split: Annotated[str, typer.Option(help="Side of the data set to score on.")] = "val",
     conf: Annotated[
         float | None, typer.Option(min=0.0, max=1.0, help="Lowest confidence; params.yaml's by default.")
@@ -176,7 +178,8 @@ def evaluate(
     protocol = catalog.load_params().protocol
     given = {key: value for key, value in (("conf", conf), ("iou", iou)) if value is not None}
     protocol = type(protocol).model_validate({**protocol.model_dump(), **given})
-    report = evaluate_file(file, load_samples(data, split), protocol)
+    samples = load_samples(data or catalog.project_root() / OUTPUTS / "dataset", split)
+    report = evaluate_file(file, samples, protocol)
     if as_json:
         _print_json(report)
     else:
@@ -229,10 +232,11 @@ def data_check(
     as_json: AsJson = False,
 ) -> None:
     """Check a data set and its split. Exit 1 on errors."""
+    from ethos import catalog
     from ethos.data.check import check_data
     from ethos.reporting.tables import check_table
 
-    report = check_data(dataset, source, OUTPUTS / "dataset")
+    report = check_data(dataset, source, catalog.project_root() / OUTPUTS / "dataset")
     if as_json:
         _print_json(report)
     else:
