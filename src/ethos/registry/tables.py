@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from ethos.files import shown
 from ethos.registry.policy import parse_gate, show
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def _in_short(document: dict[str, Any]) -> str:
         f"version {document['version']}, {document['variant']} ({document['form']}): INT8 mAP50 "
         f"{document['int8']['map50']:.3f} (measured), {latency} on {document['target']} ({figures['provenance']})",
         document["reason"],
-        _short(document["artifact"]["path"]),
+        shown(document["artifact"]["path"]),
         f"SHA-256 {document['artifact']['sha256']}",
     ]
     if document.get("disagreement"):
@@ -86,7 +86,7 @@ def _head(document: dict[str, Any]) -> Table:
         (document["scenario"], f"{document['model']} version {document['version']}"),
         ("variant", f"{document['variant']} ({document['form']}), stage {document['stage']}"),
         ("reason", document["reason"]),
-        ("file", _short(document["artifact"]["path"])),
+        ("file", shown(document["artifact"]["path"])),
         ("sha256", document["artifact"]["sha256"]),
     )
     for key, value in rows:
@@ -124,9 +124,3 @@ def _candidates(candidates: Sequence[dict[str, Any]]) -> Table:
         value = "" if row["objective"] is None else f"{row['objective']:.5g}"
         table.add_row(str(row["version"]), row["variant"], row["form"], "yes" if row["passes"] else "no", value)
     return table
-
-
-def _short(place: str) -> str:
-    """Return a path as one would type it from the working directory."""
-    path = Path(place)
-    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else place

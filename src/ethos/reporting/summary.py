@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ethos.errors import DataError
-from ethos.files import read_json
+from ethos.files import read_json, shown
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -117,7 +117,7 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         document: dict[str, Any] = read_json(path)
     except FileNotFoundError:
-        raise DataError(f"{path}: no such output", "run the pipeline first: make repro") from None
+        raise DataError(f"{shown(path)}: no such output", "run the pipeline first: make repro") from None
     return document
 
 
