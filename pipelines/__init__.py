@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 OUTPUTS = Path("outputs")
 
-# read once, when torch is imported: its threads otherwise spin while they wait for each other, which made a training
-# step six times slower on a machine that was busy with something else
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# read once, when torch is imported: how long its threads spin while they wait for each other. The default made a
+# training step ten times slower on a machine that was busy with something else; this costs nothing on an idle one.
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 
 def run(main: Callable[..., None]) -> int:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 # read when torch is imported; threads that spin while they wait take ten times as long on a busy machine
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 from ethos.data.source import materialise
 from ethos.specs import Dataset, DrawnSource, Recipe, Split, Weights
