@@ -6,7 +6,7 @@ A mistake is answered with file, line and what was expected.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args, overload
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args, overload
 
 import yaml
 from pydantic import ValidationError
@@ -107,12 +107,13 @@ def read_spec(path: Path, model: type[AnySpec], **given: Any) -> AnySpec:
     text, document = _read_mapping(path, place)
     if repeated := sorted(set(given) & set(document)):
         raise SpecError(f"{place}: '{repeated[0]}' is set by the file's name", f"remove '{repeated[0]}:'")
+    form = cast("type[AnySpec]", model.form_of(document))
     try:
-        return model.model_validate({**document, **given})
+        return form.model_validate({**document, **given})
     except ValidationError as error:
         # a misspelt key is often why another one is missing
         problem = min(error.errors(), key=lambda each: each["type"] != "extra_forbidden")
-        raise _explain(problem, place, text, _keys_at(model, problem["loc"][:-1]) - set(given)) from None
+        raise _explain(problem, place, text, _keys_at(form, problem["loc"][:-1]) - set(given)) from None
 
 
 class _StrictLoader(yaml.SafeLoader):

@@ -14,28 +14,36 @@ from typing import TYPE_CHECKING, Any
 from ethos.errors import ModelError
 from ethos.files import new_file, sha256_file
 from ethos.npu import vela
-from ethos.npu.graph import INTEGER_TYPES, Graph, census, fingerprint, total_macs
-from ethos.npu.placement import Placement, is_region, place_compiled
+from ethos.npu.graph import INTEGER_TYPES, Graph, census, fingerprint, macs, output_name, total_macs
+from ethos.npu.history import npu_functions
+from ethos.npu.memory import live_bytes, operator_bytes
+from ethos.npu.n78 import chip_of
+from ethos.npu.placement import Placement, is_region, place_compiled, place_ruled
+from ethos.npu.rules import refusals
 from ethos.npu.tflite import read_graph
+from ethos.specs import RulesTarget, VelaTarget
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from ethos.specs import Budget, Target
 
 SCHEMA = 1
 FLAT_FIGURES = ("latency_ms", "cycles_total", "sram_kib", "operators_cpu", "mac_utilisation")
 PLACEMENT_FIGURES = (
-    *("operators_npu", "operators_cpu", "operator_coverage", "mac_coverage", "macs"),
-    *("regions", "regions_with_macs", "crossings_npu_cpu", "crossings_cpu_npu"),
+    *("operators_npu", "operators_cpu", "operator_coverage", "mac_coverage", "byte_coverage", "macs"),
+    *("regions", "regions_with_macs", "crossings_npu_cpu", "crossings_cpu_npu", "bytes_npu_cpu", "bytes_cpu_npu"),
 )
+# figures of a Vela target that rules cannot give
+UNKNOWN_TO_RULES = ("cycles_total", "latency_ms", "fps", "mac_utilisation", "sram_kib", "dram_kib", "flash_kib")
 SHARE_DIGITS = 6
 
 
 def analyze(file: Path, targets: Sequence[Target], compiled_into: Path | None = None) -> dict[str, Any]:
-    """Compile a full-integer TFLite file for each target and return the figures.
+    """Compile a full-integer TFLite file for each target, or judge it by the target's rules, and return the figures.
 
-    Targets are compiled side by side, one process each. Cycles, latency and memory are the compiler's estimates.
+    Targets are compiled side by side, one process each. Cycles, latency and memory are the compiler's estimates, and
+    null where only rules are known.
 
     Args:
         file: The TFLite file.
@@ -66,6 +74,8 @@ def analyze(file: Path, targets: Sequence[Target], compiled_into: Path | None = 
             "macs": total_macs(graph),
             "inputs": [_interface(graph, index) for index in graph.inputs],
             "outputs": [_interface(graph, index) for index in graph.outputs],
+            "live_kib": [round(size / vela.KIB, 3) for size in live_bytes(graph)],
+            "historical": npu_functions(graph),
         },
         "targets": {target.name: report for target, report in zip(targets, reports, strict=True)},
     }
@@ -90,10 +100,36 @@ def _check_analysable(graph: Graph) -> None:
 def _analyze_one(graph: Graph, target: Target, folder: Path, compiled_into: Path | None) -> dict[str, Any]:
     place = folder / target.name
     place.mkdir(exist_ok=True)
-    return COMPILERS[target.compiler](graph, target, place, compiled_into)
+    if isinstance(target, RulesTarget):
+        return _with_rules(graph, target)
+    if isinstance(target, VelaTarget):
+        return _with_vela(graph, target, place, compiled_into)
+    raise TypeError(f"{target.name}: no analysis for {type(target).__name__}")
 
 
-def _with_vela(graph: Graph, target: Target, folder: Path, compiled_into: Path | None) -> dict[str, Any]:
+def _with_rules(graph: Graph, target: RulesTarget) -> dict[str, Any]:
+    """Return the figures that rules give; those of time and memory, for which there is no model, are null."""
+    chip = chip_of(target)
+    placement = place_ruled(graph, refusals(graph, chip))
+    return {
+        "provenance": "rule",
+        "compiler": {"name": "rules", "version": target.driver},
+        "accelerator": target.accelerator,
+        "variant": {"name": target.variant, **chip.variant.model_dump()},
+        "driver": {"release": target.driver, "library": chip.driver.library},
+        **{figure: getattr(placement, figure) for figure in PLACEMENT_FIGURES},
+        **dict.fromkeys(UNKNOWN_TO_RULES),
+        "budget": target.budget.model_dump(),
+        "over_budget": {},
+        "over_budget_kib": None,
+        "fits": None,
+        "fallbacks": [asdict(each) for each in placement.fallbacks],
+        "operators": _operators(graph, placement),
+        "layers": [],
+    }
+
+
+def _with_vela(graph: Graph, target: VelaTarget, folder: Path, compiled_into: Path | None) -> dict[str, Any]:
     compiled = vela.compile_network(graph.file, target, folder)
     placement = place_compiled(graph, read_graph(compiled.file), compiled.refusals)
     kept = compiled.file.replace(folder / f"{target.name}.tflite")
@@ -109,16 +145,44 @@ def _with_vela(graph: Graph, target: Target, folder: Path, compiled_into: Path |
         **_time(compiled, placement, target),
         **_memory(compiled, target.budget),
         "traffic_bytes": dict(compiled.traffic_bytes),
+        "bandwidth_gb_s": _bandwidth(compiled),
+        "weight_bytes": dict(compiled.weight_bytes),
         "compiled": {
             "path": f"{compiled_into.name}/{kept.name}" if compiled_into else None,
             "sha256": sha256_file(kept),
         },
         "fallbacks": [asdict(each) for each in placement.fallbacks],
+        "operators": _operators(graph, placement),
         "layers": [_layer(layer, compiled, target) for layer in compiled.layers],
     }
 
 
-def _time(compiled: vela.Compiled, placement: Placement, target: Target) -> dict[str, Any]:
+def _operators(graph: Graph, placement: Placement) -> list[dict[str, Any]]:
+    """Return where each operator of the file runs, in running order; `region` is null where it is not known."""
+    return [
+        {
+            "operator": operator.kind,
+            "name": output_name(graph, operator),
+            "placement": "npu" if operator.index in placement.on_npu else "cpu",
+            "region": placement.region_of.get(operator.index),
+            "macs": macs(graph, operator),
+            "bytes": operator_bytes(graph, operator),
+        }
+        for operator in graph.operators
+    ]
+
+
+def _bandwidth(compiled: vela.Compiled) -> dict[str, dict[str, float]]:
+    """Return what each memory in use can move and, averaged over an inference, has to move, in GB/s."""
+    seconds = compiled.latency_ms / 1000
+    return {
+        memory: {"available": compiled.bandwidth_gb_s[memory], "used": moved / seconds / 1e9 if seconds else 0.0}
+        for memory, moved in compiled.traffic_bytes.items()
+        if moved
+    }
+
+
+def _time(compiled: vela.Compiled, placement: Placement, target: VelaTarget) -> dict[str, Any]:
     """Return the time figures: they cover what runs on the NPU alone, and are null if nothing does."""
     total = compiled.cycles["total"]
     runs = total > 0
@@ -149,7 +213,7 @@ def _memory(compiled: vela.Compiled, budget: Budget) -> dict[str, Any]:
     }
 
 
-def _layer(layer: vela.Layer, compiled: vela.Compiled, target: Target) -> dict[str, Any]:
+def _layer(layer: vela.Layer, compiled: vela.Compiled, target: VelaTarget) -> dict[str, Any]:
     """Return one row of the layer table; `share` is of all cycles, `util` of the MACs that its cycles could do."""
     possible = layer.cycles * target.macs_per_cycle
     return {
@@ -176,9 +240,8 @@ def _interface(graph: Graph, index: int) -> dict[str, Any]:
 
 def _keep(folder: Path, targets: Sequence[Target], compiled_into: Path) -> None:
     for target in targets:
+        if not isinstance(target, VelaTarget):
+            continue
         name = f"{target.name}.tflite"
         with new_file(compiled_into / name) as temporary:
             shutil.copyfile(folder / target.name / name, temporary)
-
-
-COMPILERS: dict[str, Callable[[Graph, Target, Path, Path | None], dict[str, Any]]] = {"vela": _with_vela}

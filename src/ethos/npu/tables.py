@@ -34,16 +34,28 @@ def render(report: dict[str, Any]) -> RenderableType:
 def _caption(report: dict[str, Any]) -> str:
     targets = report["targets"].values()
     sources = {f"{each['provenance']} by {each['compiler']['name']} {each['compiler']['version']}" for each in targets}
-    return f"Cycles, latency and memory: {', '.join(sorted(sources))}. SHA-256 {report['sha256'][:12]}."
+    return f"Figures: {', '.join(sorted(sources))}. SHA-256 {report['sha256'][:12]}."
 
 
 def _fallback_lines(report: dict[str, Any]) -> list[str]:
     lines = [
-        f"{name}: {each['operator']} '{_short(each['name'])}' runs on the CPU: {each['reason']}"
+        f"{name}: {operator} {_which(names)} on the CPU: {reason}"
         for name, target in report["targets"].items()
-        for each in target["fallbacks"]
+        for (operator, reason), names in grouped_fallbacks(target).items()
     ]
     return [*lines, "Latency leaves out what runs on the CPU."] if lines else []
+
+
+def grouped_fallbacks(target: dict[str, Any]) -> dict[tuple[str, str], list[str]]:
+    """Return the names of the operators on the CPU by their kind and the reason, the most frequent first."""
+    groups: dict[tuple[str, str], list[str]] = {}
+    for each in target["fallbacks"]:
+        groups.setdefault((each["operator"], each["reason"]), []).append(each["name"])
+    return dict(sorted(groups.items(), key=lambda item: -len(item[1])))
+
+
+def _which(names: list[str]) -> str:
+    return f"'{_short(names[0])}' runs" if len(names) == 1 else f"'{_short(names[0])}' and {len(names) - 1} more run"
 
 
 def _short(name: str) -> str:
@@ -51,6 +63,8 @@ def _short(name: str) -> str:
 
 
 def _system(target: dict[str, Any]) -> str:
+    if "driver" in target:
+        return f"{target['variant']['name']}\ndriver {target['driver']['release']}"
     return f"{target['system_config']}\n{target['memory_mode']}"
 
 
@@ -62,12 +76,21 @@ def _crossings(target: dict[str, Any]) -> str:
     return f"{target['regions']} / {target['crossings_npu_cpu'] + target['crossings_cpu_npu']}"
 
 
+def _known(key: str, form: str) -> Callable[[dict[str, Any]], str]:
+    def cell(target: dict[str, Any]) -> str:
+        return ABSENT if target[key] is None else format(target[key], form)
+
+    return cell
+
+
 def _latency(target: dict[str, Any]) -> str:
     return ABSENT if target["latency_ms"] is None else f"{target['latency_ms']:.2f} ms ({target['fps']:.1f} FPS)"
 
 
 def _memory(key: str) -> Callable[[dict[str, Any]], str]:
     def cell(target: dict[str, Any]) -> str:
+        if target[key] is None:
+            return ABSENT
         limit = target["budget"][key]
         return _kib(target[key]) if limit is None else f"{_kib(target[key])} of {_kib(limit)}"
 
@@ -79,6 +102,8 @@ def _kib(size: float) -> str:
 
 
 def _fits(target: dict[str, Any]) -> str:
+    if target["fits"] is None:
+        return ABSENT
     return "yes" if target["fits"] else f"no, {_kib(target['over_budget_kib'])} over"
 
 
@@ -87,11 +112,12 @@ ROWS: dict[str, Callable[[dict[str, Any]], str]] = {
     "operators NPU / CPU": _operators,
     "operator coverage": lambda target: f"{target['operator_coverage']:.1%}",
     "MAC coverage": lambda target: f"{target['mac_coverage']:.1%}",
+    "byte coverage": lambda target: f"{target['byte_coverage']:.1%}",
     "NPU regions / crossings": _crossings,
     "MACs": lambda target: f"{target['macs'] / 1e6:,.1f} M",
-    "cycles": lambda target: f"{target['cycles_total']:,}",
+    "cycles": _known("cycles_total", ","),
     "latency": _latency,
-    "MAC utilisation": lambda target: f"{target['mac_utilisation']:.1%}",
+    "MAC utilisation": _known("mac_utilisation", ".1%"),
     "SRAM": _memory("sram_kib"),
     "DRAM": _memory("dram_kib"),
     "flash": _memory("flash_kib"),

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from ethos.specs import Target
+    from ethos.specs import VelaTarget
 
 DISTRIBUTION = "ethos-u-vela"
 MODULE = "ethosu.vela"
@@ -30,6 +30,7 @@ MODULE = "ethosu.vela"
 ARM_CONFIG_FILE = "Arm/vela.ini"
 TIMEOUT_S = 600
 KIB = 1024
+GB_PER_GIB = 1024**3 / 1e9
 INSTALL = "run `make setup` (or `pip install ethos-u-vela`)"
 
 MEMORIES = ("sram", "dram", "on_chip_flash", "off_chip_flash")
@@ -67,8 +68,10 @@ class Layer:
 class Compiled:
     """What Vela made of a file, and its estimates.
 
-    `cycles` by kind (see `CYCLE_KINDS`), `memory_kib` the peak use and `traffic_bytes` the bytes moved per inference,
-    both by memory (see `MEMORIES`); `refusals` holds Vela's reason by the output name of each operator that it refused.
+    `cycles` by kind (see `CYCLE_KINDS`); by memory (see `MEMORIES`) `memory_kib` the peak use, `traffic_bytes` the bytes
+    moved per inference and `bandwidth_gb_s` what it can move at most; `weight_bytes` the size of the weights as given
+    (`original`) and as compressed for the NPU (`encoded`); `refusals` Vela's reason by the output name of each operator
+    that it refused.
     """
 
     file: Path
@@ -79,6 +82,8 @@ class Compiled:
     cycles: Mapping[str, int]
     memory_kib: Mapping[str, float]
     traffic_bytes: Mapping[str, int]
+    bandwidth_gb_s: Mapping[str, float]
+    weight_bytes: Mapping[str, int]
     layers: tuple[Layer, ...]
     refusals: Mapping[str, str]
 
@@ -95,7 +100,7 @@ def version() -> str:
         raise CompilerError("Vela, the Ethos-U compiler, is not installed", INSTALL) from error
 
 
-def compile_network(file: Path, target: Target, folder: Path) -> Compiled:
+def compile_network(file: Path, target: VelaTarget, folder: Path) -> Compiled:
     """Compile a TFLite file for a target; what Vela writes goes to `folder`.
 
     Raises:
@@ -120,6 +125,11 @@ def compile_network(file: Path, target: Target, folder: Path) -> Compiled:
         cycles={kind: int(summary[f"cycles_{kind}"]) for kind in CYCLE_KINDS},
         memory_kib={memory: float(summary[f"{memory}_memory_used"]) for memory in MEMORIES},
         traffic_bytes={memory: int(summary[f"{memory}_total_bytes"]) for memory in MEMORIES},
+        bandwidth_gb_s={memory: float(summary[f"{memory}_bandwidth"]) * GB_PER_GIB for memory in MEMORIES},
+        weight_bytes={
+            "original": int(summary["total_original_weights"]),
+            "encoded": int(summary["total_npu_encoded_weights"]),
+        },
         layers=_read_layers(folder / f"{file.stem}_per-layer.csv"),
         refusals=_read_refusals(output),
     )
@@ -128,7 +138,7 @@ def compile_network(file: Path, target: Target, folder: Path) -> Compiled:
 # --- running it ------------------------------------------------------------------------------------------------------
 
 
-def _run(file: Path, target: Target, folder: Path) -> str:
+def _run(file: Path, target: VelaTarget, folder: Path) -> str:
     """Run Vela and return its standard output."""
     command = _command(file, target, folder)
     try:
@@ -144,7 +154,7 @@ def _run(file: Path, target: Target, folder: Path) -> str:
     return done.stdout
 
 
-def _command(file: Path, target: Target, folder: Path) -> list[str]:
+def _command(file: Path, target: VelaTarget, folder: Path) -> list[str]:
     # -P: a folder named ethosu where the user stands must not be taken for the compiler
     return [
         *(sys.executable, "-P", "-m", MODULE, str(file.absolute())),
@@ -157,7 +167,7 @@ def _command(file: Path, target: Target, folder: Path) -> list[str]:
     ]
 
 
-def _config_file(target: Target) -> str:
+def _config_file(target: VelaTarget) -> str:
     if target.config_file is None:
         return ARM_CONFIG_FILE
     path = project_root() / target.config_file
@@ -166,7 +176,7 @@ def _config_file(target: Target) -> str:
     return str(path)
 
 
-def _failure(done: subprocess.CompletedProcess[str], file: Path, target: Target) -> CompilerError:
+def _failure(done: subprocess.CompletedProcess[str], file: Path, target: VelaTarget) -> CompilerError:
     """Return the error for a Vela that ended badly, with the last thing it said."""
     lines = [line.strip() for line in (done.stdout + "\n" + done.stderr).splitlines() if line.strip()]
     last = lines[-1] if lines else "it said nothing"
