@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ethos.errors import ModelError
 from ethos.files import new_file, sha256_file
 from ethos.npu import vela
+from ethos.npu.advice import advise
 from ethos.npu.graph import INTEGER_TYPES, Graph, census, fingerprint, macs, output_name, total_macs
 from ethos.npu.history import npu_functions
 from ethos.npu.memory import live_bytes, operator_bytes
@@ -39,7 +40,9 @@ UNKNOWN_TO_RULES = ("cycles_total", "latency_ms", "fps", "mac_utilisation", "sra
 SHARE_DIGITS = 6
 
 
-def analyze(file: Path, targets: Sequence[Target], compiled_into: Path | None = None) -> dict[str, Any]:
+def analyze(
+    file: Path, targets: Sequence[Target], compiled_into: Path | None = None, verify: bool = False
+) -> dict[str, Any]:
     """Compile a full-integer TFLite file for each target, or judge it by the target's rules, and return the figures.
 
     Targets are compiled side by side, one process each. Cycles, latency and memory are the compiler's estimates, and
@@ -50,6 +53,7 @@ def analyze(file: Path, targets: Sequence[Target], compiled_into: Path | None = 
         targets: What to compile for.
         compiled_into: Folder that receives `<target>.tflite`; it is written when every target has succeeded. The
             report names these files relative to the folder's parent.
+        verify: Make each advised change on the file and compile it too: some five times the work.
 
     Raises:
         ModelError: The file is missing, damaged, or nothing that can be compiled.
@@ -58,12 +62,12 @@ def analyze(file: Path, targets: Sequence[Target], compiled_into: Path | None = 
     """
     graph = read_graph(file)
     _check_analysable(graph)
-    with tempfile.TemporaryDirectory(prefix="ethos-analyze-") as folder:
-        work = partial(_analyze_one, graph, folder=Path(folder), compiled_into=compiled_into)
-        with ThreadPoolExecutor(max_workers=min(len(targets), os.cpu_count() or 1) or 1) as pool:
-            reports = list(pool.map(work, targets))
+    with tempfile.TemporaryDirectory(prefix="ethos-analyze-") as name:
+        folder = Path(name)
+        reports = _analyze_all(graph, targets, folder, compiled_into)
+        advice = advise(graph, reports, partial(_figures, targets=targets) if verify else None, folder)
         if compiled_into:
-            _keep(Path(folder), targets, compiled_into)
+            _keep(folder, targets, compiled_into)
     return {
         "schema": SCHEMA,
         "file": str(file),
@@ -77,8 +81,24 @@ def analyze(file: Path, targets: Sequence[Target], compiled_into: Path | None = 
             "live_kib": [round(size / vela.KIB, 3) for size in live_bytes(graph)],
             "historical": npu_functions(graph),
         },
-        "targets": {target.name: report for target, report in zip(targets, reports, strict=True)},
+        "targets": reports,
+        "advice": advice,
     }
+
+
+def _analyze_all(
+    graph: Graph, targets: Sequence[Target], folder: Path, compiled_into: Path | None
+) -> dict[str, dict[str, Any]]:
+    work = partial(_analyze_one, graph, folder=folder, compiled_into=compiled_into)
+    with ThreadPoolExecutor(max_workers=min(len(targets), os.cpu_count() or 1) or 1) as pool:
+        return {target.name: report for target, report in zip(targets, pool.map(work, targets), strict=True)}
+
+
+def _figures(file: Path, targets: Sequence[Target]) -> dict[str, dict[str, Any]]:
+    """Return the reports of a changed file."""
+    place = file.with_suffix("")
+    place.mkdir(exist_ok=True)
+    return _analyze_all(read_graph(file), targets, place, None)
 
 
 def flat_figures(report: dict[str, Any]) -> dict[str, dict[str, Any]]:

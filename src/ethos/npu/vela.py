@@ -68,8 +68,8 @@ class Layer:
 class Compiled:
     """What Vela made of a file, and its estimates.
 
-    `cycles` by kind (see `CYCLE_KINDS`); by memory (see `MEMORIES`) `memory_kib` the peak use, `traffic_bytes` the bytes
-    moved per inference and `bandwidth_gb_s` what it can move at most; `weight_bytes` the size of the weights as given
+    `cycles` by kind (see `CYCLE_KINDS`); by memory (see `MEMORIES`) `memory_kib` the peak use, `traffic_bytes` what is
+    moved in an inference, `bandwidth_gb_s` what it can move at most; `weight_bytes` the size of the weights as given
     (`original`) and as compressed for the NPU (`encoded`); `refusals` Vela's reason by the output name of each operator
     that it refused.
     """
