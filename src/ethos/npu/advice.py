@@ -1,8 +1,8 @@
 """What to change in a network that an NPU runs slowly or not at all, and what the change gives.
 
 One function per piece of advice: it looks for the shape in a network and says what was found; its docstring is the
-sentence that users read. Where the change can be made on the file itself, it is made, compiled or judged again, and shown
-with figures before and after; else it says from where the expectation comes.
+sentence that users read. Where the change can be made on the file itself, it is made, compiled or judged again, and
+shown with figures before and after; else it says from where the expectation comes.
 """
 
 from __future__ import annotations
@@ -117,10 +117,8 @@ def per_channel_weights(wiring: Wiring) -> Finding | None:
 
 def smaller_input(wiring: Wiring) -> Finding | None:
     """Use a smaller picture, once the other changes are made: cycles and maps shrink with its area."""
-    share = SMALLER_INPUT**2
-    expected = (
-        f"about {1 - share:.0%} fewer cycles at {SMALLER_INPUT:.0%} of the side, by area; accuracy has to be measured"
-    )
+    saved = 1 - SMALLER_INPUT**2
+    expected = f"about {saved:.0%} fewer cycles at {SMALLER_INPUT:.0%} of the side (area); accuracy has to be measured"
     return Finding((), expected, lambda edited: resize_input(edited, wiring.graph, SMALLER_INPUT))
 
 
@@ -144,7 +142,7 @@ def advise(graph: Graph, reports: Reports, verify: Callable[[Path], Reports] | N
     together = _together(graph, reports, verify, folder) if verify and items else None
     if over := [name for name, report in reports.items() if report["over_budget"]]:
         items.append(_smaller(graph, reports, verify, folder, over))
-    items.sort(key=lambda item: (item["name"] not in STRUCTURAL, -_weight(item)))
+    items.sort(key=lambda item: (item["name"] not in STRUCTURAL, item["name"] in SAVE_NO_TIME, -_weight(item)))
     return {"items": items, "together": together}
 
 
@@ -226,11 +224,11 @@ def _concerned(graph: Graph, finding: Finding, report: dict[str, Any]) -> dict[s
     left = sum(report["operators"][i]["placement"] == "cpu" for i in concerned if i < len(report["operators"]))
     total = report["cycles_total"]
     cycles = sum(cycles for index, cycles in layer_cycles(graph, report["layers"]) if index in concerned)
-    return {"share": round(cycles / total, 4) if total else None, "on_cpu": left}
+    return {"share": round(cycles / total, 4) if total and concerned else None, "on_cpu": left}
 
 
 def layer_cycles(graph: Graph, layers: Sequence[dict[str, Any]]) -> Iterable[tuple[int | None, int]]:
-    """Yield the operator of the file that each of the compiler's layers comes from, where its name tells, and cycles."""
+    """Yield the file's operator that each of the compiler's layers comes from, where its name tells, and cycles."""
     indices = {output_name(graph, operator): operator.index for operator in graph.operators}
     for layer in layers:
         name = layer["name"]
@@ -253,7 +251,9 @@ def _compared(before: dict[str, Any], after: dict[str, Any] | None) -> dict[str,
 def _gain(before: dict[str, Any], after: dict[str, Any]) -> float | None:
     """Return the share of cycles saved; where there are none, of the operators on the CPU."""
     key = "cycles_total" if before["cycles_total"] else "operators_cpu"
-    return round(1 - after[key] / before[key], 4) if before[key] and after[key] is not None else None
+    if not before[key] or after[key] is None:
+        return None
+    return round(1 - float(after[key]) / float(before[key]), 4)
 
 
 def _weight(item: dict[str, Any]) -> float:
@@ -274,3 +274,4 @@ ADVICE: dict[str, Callable[[Wiring], Finding | None]] = {
 }
 # they change what is trained or exported, and with it what the others can give
 STRUCTURAL = frozenset({"raw_head", "no_attention"})
+SAVE_NO_TIME = frozenset({"per_channel_weights"})

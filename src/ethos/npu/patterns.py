@@ -1,4 +1,4 @@
-"""Shapes in a network that cost an NPU dearly: in-graph decoding, attention, channel slices, SiLU, odd channel counts."""
+"""Shapes in a network that cost an NPU dearly: decoding, attention, channel slices, SiLU, odd channel counts."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Decode:
 
 @dataclass(frozen=True, slots=True)
 class Attention:
-    """A product of computed maps with all that belongs to it: `operators` lie between two tensors, `start` and `end`."""
+    """A product of computed maps with all that belongs to it, between two tensors: `start` and `end`."""
 
     operators: tuple[int, ...]
     start: int

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ethos.npu.edit import SAME_PADDING, Edited
-from ethos.npu.graph import Graph, Operator
 from ethos.npu.patterns import CHANNEL, NHWC
 from ethos.npu.values import int_values
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from ethos.npu.graph import Graph, Operator
 
 Shape = tuple[int, ...]
 
@@ -70,9 +71,8 @@ def _same(graph: Graph, operator: Operator, shapes: dict[int, Shape]) -> Shape:
 def _windowed(graph: Graph, operator: Operator, shapes: dict[int, Shape]) -> Shape:
     batch, height, width, _ = _source(operator, shapes)
     options = operator.options
-    if "filterHeight" in options:
-        window = options["filterHeight"], options["filterWidth"]
-    else:
+    window: Shape = (options.get("filterHeight") or 1, options.get("filterWidth") or 1)
+    if operator.kind in WEIGHTED:
         window = graph.tensors[operator.inputs[1]].shape[1:CHANNEL]
     same = options.get("padding") == SAME_PADDING
     sizes = [
@@ -111,6 +111,7 @@ def _enlarged(graph: Graph, operator: Operator, shapes: dict[int, Shape]) -> Sha
     return batch, height * new[1] // old[1], width * new[2] // old[2], channels
 
 
+WEIGHTED = frozenset({"CONV_2D", "DEPTHWISE_CONV_2D"})
 SHAPES: dict[str, Callable[[Graph, Operator, dict[int, Shape]], Shape]] = {
     **dict.fromkeys(("ADD", "MUL", "SUB", "LEAKY_RELU", "RELU", "RELU6", "LOGISTIC", "QUANTIZE", "HARD_SWISH"), _same),
     **dict.fromkeys(("CONV_2D", "DEPTHWISE_CONV_2D", "MAX_POOL_2D", "AVERAGE_POOL_2D"), _windowed),

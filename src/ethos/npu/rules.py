@@ -9,80 +9,45 @@ from __future__ import annotations
 
 import inspect
 import math
-from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from ethos.npu.graph import NO_TENSOR, Graph, Operator, Tensor
-from ethos.npu.values import float_values, int_values
+from ethos.npu.case import (
+    CHANNEL,
+    HEIGHT,
+    SCALE_TOLERANCE,
+    WIDTH,
+    Case,
+    MissingError,
+    Verdict,
+    axis_of,
+    both,
+    bytes_in_bricks,
+    constant_of,
+    is_a_channel,
+    is_quantized,
+    kernel,
+    nhwc,
+    real_value,
+    same_shape,
+    scale_of,
+    shown,
+    window,
+)
+from ethos.npu.values import int_values
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
-    from ethos.npu.n78 import Chip, Quantization
+    from ethos.npu.graph import Graph, Operator
+    from ethos.npu.n78 import Chip
 
 # the numbers of TFLite's schema
 SAME, VALID = 0, 1
 CLAMPS = frozenset({0, 1, 2, 3})  # none, RELU, RELU_N1_TO_1, RELU6
-BATCH, HEIGHT, WIDTH, CHANNEL = range(4)
-SCALE_TOLERANCE = 1e-4
 ZERO_POINTS = {"INT8": range(-128, 128), "UINT8": range(256)}
 
-Verdict = tuple[bool, str]
 KEPT: Verdict = (True, "")
-
-
-class _MissingError(LookupError):
-    """An operand that a rule needs is not there."""
-
-
-@dataclass(frozen=True)
-class Case:
-    """An operator of a network on a chip."""
-
-    graph: Graph
-    operator: Operator
-    chip: Chip
-    consumers: Mapping[int, tuple[Operator, ...]]
-
-    def input(self, place: int) -> Tensor:
-        """Return an operand."""
-        if place >= len(self.operator.inputs) or self.operator.inputs[place] == NO_TENSOR:
-            raise _MissingError(f"operand {place} is missing")
-        return self.graph.tensors[self.operator.inputs[place]]
-
-    @property
-    def inputs(self) -> list[Tensor]:
-        """All operands that are there."""
-        return [self.graph.tensors[index] for index in self.operator.inputs if index != NO_TENSOR]
-
-    @property
-    def variables(self) -> list[Tensor]:
-        """The operands that are computed."""
-        return [tensor for tensor in self.inputs if not tensor.constant]
-
-    @property
-    def variable(self) -> Tensor:
-        """The first computed operand."""
-        if not self.variables:
-            raise _MissingError("it has no computed operand")
-        return self.variables[0]
-
-    @property
-    def outputs(self) -> list[Tensor]:
-        """All results."""
-        return [self.graph.tensors[index] for index in self.operator.outputs]
-
-    @property
-    def output(self) -> Tensor:
-        """The first result."""
-        if not self.operator.outputs:
-            raise _MissingError("it has no result")
-        return self.graph.tensors[self.operator.outputs[0]]
-
-    def option(self, name: str) -> int:
-        """Return a whole-number option, 0 if it is absent."""
-        return int(self.operator.options.get(name) or 0)
 
 
 def refusals(graph: Graph, chip: Chip) -> dict[int, str]:
@@ -104,7 +69,7 @@ def refusal(case: Case) -> str:
     for rule in (*RULES[kind], *GENERAL):
         try:
             kept, found = rule(case)
-        except _MissingError as error:
+        except MissingError as error:
             return str(error)
         if not kept:
             return f"{sentence(rule, case.chip)}: {found}"
@@ -145,7 +110,7 @@ def one_image(case: Case) -> Verdict:
 def depth(case: Case) -> Verdict:
     """Maps wider than 1 have few enough channels for the SRAM, {limits.depth_bytes_per_channel} bytes each."""
     limit = case.chip.variant.sram_bytes // case.chip.limits.depth_bytes_per_channel
-    forms = [_nhwc(t) for t in (*case.variables, *case.outputs)]
+    forms = [nhwc(t) for t in (*case.variables, *case.outputs)]
     wrong = [form for form in forms if form[WIDTH] != 1 and form[CHANNEL] > limit]
     return not wrong, f"{wrong[0][CHANNEL]} channels, {limit} fit" if wrong else ""
 
@@ -182,21 +147,21 @@ def full_rank_weights(case: Case) -> Verdict:
 
 def no_groups(case: Case) -> Verdict:
     """A convolution covers all input channels, or is depthwise; other groups are not taken."""
-    covered, given, made = case.input(1).shape[CHANNEL], _nhwc(case.input(0))[CHANNEL], _nhwc(case.output)[CHANNEL]
+    covered, given, made = case.input(1).shape[CHANNEL], nhwc(case.input(0))[CHANNEL], nhwc(case.output)[CHANNEL]
     depthwise = covered == 1 and given == made
     return covered == given or depthwise, f"{given} channels in groups of {covered}"
 
 
 def kernel_sides(case: Case) -> Verdict:
     """Kernel height and width are among {limits.kernel_sides}."""
-    height, width = _kernel(case)
+    height, width = kernel(case)
     allowed = case.chip.limits.kernel_sides
     return height in allowed and width in allowed, f"{height}x{width}"
 
 
 def kernel_square(case: Case) -> Verdict:
     """The kernel is square, and 1x1 only at stride 1."""
-    height, width = _kernel(case)
+    height, width = kernel(case)
     fine = height == width and (height > 1 or case.option("strideH") == 1)
     return fine, f"{height}x{width} at stride {case.option('strideH')}"
 
@@ -204,33 +169,33 @@ def kernel_square(case: Case) -> Verdict:
 def strides(case: Case) -> Verdict:
     """Strides are equal and among {limits.strides}; stride 2 takes kernels up to {limits.stride_2_max_side}."""
     down, across = case.option("strideH"), case.option("strideW")
-    small = down == 1 or max(_kernel(case)) <= case.chip.limits.stride_2_max_side
+    small = down == 1 or max(kernel(case)) <= case.chip.limits.stride_2_max_side
     fine = down == across and down in case.chip.limits.strides and small
-    return fine, f"{down}x{across} with a kernel of {_shown(_kernel(case))}"
+    return fine, f"{down}x{across} with a kernel of {shown(kernel(case))}"
 
 
 def no_dilation(case: Case) -> Verdict:
     """Kernels are not dilated."""
     factors = case.option("dilationHFactor") or 1, case.option("dilationWFactor") or 1
-    return factors == (1, 1), _shown(factors)
+    return factors == (1, 1), shown(factors)
 
 
 def depth_multiplier(case: Case) -> Verdict:
     """A depthwise convolution gives one channel for each of its input's, unless the input has a single one."""
-    given, made = _nhwc(case.input(0))[CHANNEL], _nhwc(case.output)[CHANNEL]
+    given, made = nhwc(case.input(0))[CHANNEL], nhwc(case.output)[CHANNEL]
     return given in (1, made), f"{made} from {given}"
 
 
 def doubling_stride(case: Case) -> Verdict:
     """A transposed convolution has stride {limits.transpose_conv_stride}."""
     found = case.option("strideH"), case.option("strideW")
-    return set(found) == {case.chip.limits.transpose_conv_stride}, _shown(found)
+    return set(found) == {case.chip.limits.transpose_conv_stride}, shown(found)
 
 
 def rescale(case: Case) -> Verdict:
     """Input scale x weight scale / output scale is below {limits.max_rescale}."""
     source = case.input(2) if case.operator.kind == "TRANSPOSE_CONV" else case.input(0)
-    one, out = _scale(source), _scale(case.output)
+    one, out = scale_of(source), scale_of(case.output)
     factors = [one * weight / out for weight in case.input(1).scale]
     return bool(factors) and 0 <= max(factors) < case.chip.limits.max_rescale, f"{max(factors, default=math.nan):g}"
 
@@ -247,33 +212,33 @@ def one_pixel(case: Case) -> Verdict:
 def addition(case: Case) -> Verdict:
     """An addition takes two maps of one shape, a constant a channel, or a scalar that shifts the zero point."""
     if len(case.variables) == 2:
-        return _same_shape(case)
-    constant, source = _constant(case), case.variable
+        return same_shape(case)
+    constant, source = constant_of(case), case.variable
     if constant.elements == 1:
-        shift = _real(constant) / _scale(source)
+        shift = real_value(constant) / scale_of(source)
         moved = source.zero_point[0] - round(shift) if source.zero_point else 0
-        kept = math.isclose(_scale(source), _scale(case.output), rel_tol=SCALE_TOLERANCE)
+        kept = math.isclose(scale_of(source), scale_of(case.output), rel_tol=SCALE_TOLERANCE)
         return kept and case.output.zero_point == (moved,), "a scalar that changes the quantized values"
-    return _a_channel(constant, source), f"a constant of {list(constant.shape)}"
+    return is_a_channel(constant, source), f"a constant of {list(constant.shape)}"
 
 
 def multiplication(case: Case) -> Verdict:
     """A multiplication takes a constant a channel, or a scalar that changes the scale alone."""
     if len(case.variables) == 2 and case.chip.driver.multiply_variables:
-        return _same_shape(case)
+        return same_shape(case)
     if len(case.variables) == 2:
         return False, "two computed maps, which later drivers take"
-    constant, source = _constant(case), case.variable
+    constant, source = constant_of(case), case.variable
     if constant.elements == 1:
-        product = _scale(source) * _real(constant)
-        kept = math.isclose(product, _scale(case.output), rel_tol=SCALE_TOLERANCE)
+        product = scale_of(source) * real_value(constant)
+        kept = math.isclose(product, scale_of(case.output), rel_tol=SCALE_TOLERANCE)
         return kept and source.zero_point == case.output.zero_point, "a scalar that changes the quantized values"
-    return _a_channel(constant, source), f"a constant of {list(constant.shape)}"
+    return is_a_channel(constant, source), f"a constant of {list(constant.shape)}"
 
 
 def small_rescale(case: Case) -> Verdict:
     """Input scale / output scale is below {limits.max_scale_ratio}."""
-    ratios = [_scale(source) / _scale(case.output) for source in case.variables]
+    ratios = [scale_of(source) / scale_of(case.output) for source in case.variables]
     return max(ratios, default=0.0) < case.chip.limits.max_scale_ratio, f"{max(ratios, default=0.0):g}"
 
 
@@ -285,12 +250,12 @@ def leak(case: Case) -> Verdict:
 
 def sigmoid_output(case: Case) -> Verdict:
     """A sigmoid's output covers 0 to 1: scale {limits.sigmoid.scale} at the type's lowest value."""
-    return _is_quantized(case.output, case.chip.limits.sigmoid)
+    return is_quantized(case.output, case.chip.limits.sigmoid)
 
 
 def tanh_output(case: Case) -> Verdict:
     """A tanh's output covers -1 to 1: scale {limits.tanh.scale} around the type's middle."""
-    return _is_quantized(case.output, case.chip.limits.tanh)
+    return is_quantized(case.output, case.chip.limits.tanh)
 
 
 # --- pooling and resizing --------------------------------------------------------------------------------------------
@@ -298,61 +263,61 @@ def tanh_output(case: Case) -> Verdict:
 
 def max_pool(case: Case) -> Verdict:
     """Max pooling is square, up to 3x3 at stride 2 with the padding its size needs, or at stride 1 (newer drivers)."""
-    window, step = _window(case), (case.option("strideH"), case.option("strideW"))
-    shown = f"{_shown(window)} at stride {_shown(step)}"
-    if window[0] != window[1] or step[0] != step[1]:
-        return False, shown
+    area, step = window(case), (case.option("strideH"), case.option("strideW"))
+    found = f"{shown(area)} at stride {shown(step)}"
+    if area[0] != area[1] or step[0] != step[1]:
+        return False, found
     if step[0] == 1:
-        return _pool_stride_1(case, window[0], shown)
-    return _pool_stride_2(case, window[0], step[0]), f"{shown} on {_shown(_nhwc(case.input(0))[1:3])}"
+        return _pool_stride_1(case, area[0], found)
+    return _pool_stride_2(case, area[0], step[0]), f"{found} on {shown(nhwc(case.input(0))[1:3])}"
 
 
-def _pool_stride_1(case: Case, side: int, shown: str) -> Verdict:
+def _pool_stride_1(case: Case, side: int, found: str) -> Verdict:
     if not case.chip.driver.max_pool_stride_1:
-        return False, f"{shown}, which later drivers take"
+        return False, f"{found}, which later drivers take"
     limits = case.chip.limits
     same = case.option("padding") == SAME
     largest = limits.pool_stride_1_same_side if same else limits.pool_stride_1_valid_side
     # rounded down to the 8 rows of a brick
     fits = case.chip.variant.sram_bytes // 2 // limits.pool_row_bytes // 8 * 8
-    return side <= largest and max(_nhwc(case.input(0))[1:3]) <= fits, shown
+    return side <= largest and max(nhwc(case.input(0))[1:3]) <= fits, found
 
 
 def _pool_stride_2(case: Case, side: int, step: int) -> bool:
     limits = case.chip.limits
-    _, height, width, _ = _nhwc(case.input(0))
+    _, height, width, _ = nhwc(case.input(0))
     if step != 2 or side not in limits.pool_stride_2 or min(height, width) < side:
         return False
     same = case.option("padding") == SAME
     if side == 2:
-        return _both(height, width, odd=same)
-    return side == 1 or (_both(height, width, odd=not same) and width <= limits.pool_3x3_max_width)
+        return both(height, width, odd=same)
+    return side == 1 or (both(height, width, odd=not same) and width <= limits.pool_3x3_max_width)
 
 
 def average_pool(case: Case) -> Verdict:
     """Average pooling is {limits.average_side} wide and keeps the size, or covers a map of {limits.mean_sides}."""
-    limits, window = case.chip.limits, _window(case)
+    limits, area = case.chip.limits, window(case)
     step = {case.option("strideH"), case.option("strideW")}
-    source = _nhwc(case.input(0))
-    whole = window == source[1:3] and window[0] == window[1] and window[0] in limits.mean_sides
-    small = set(window) == {limits.average_side} and step == {1} and case.option("padding") == SAME
+    source = nhwc(case.input(0))
+    whole = area == source[1:3] and area[0] == area[1] and area[0] in limits.mean_sides
+    small = set(area) == {limits.average_side} and step == {1} and case.option("padding") == SAME
     fits = case.input(0).elements <= case.chip.variant.sram_bytes
-    return whole or (small and fits), f"{_shown(window)} on {_shown(source[1:3])}"
+    return whole or (small and fits), f"{shown(area)} on {shown(source[1:3])}"
 
 
 def mean(case: Case) -> Verdict:
     """A mean is over height and width of a map whose side is among {limits.mean_sides}."""
     source = case.input(0)
     axes = {axis % len(source.shape) for axis in int_values(case.input(1))} if source.shape else set()
-    _, height, width, _ = _nhwc(source)
+    _, height, width, _ = nhwc(source)
     fine = axes == {HEIGHT, WIDTH} and height == width and height in case.chip.limits.mean_sides
     return fine, f"axes {sorted(axes)} of {list(source.shape)}"
 
 
 def resize(case: Case) -> Verdict:
     """Resizing goes to twice the height and width, or one less in both."""
-    _, height, width, _ = _nhwc(case.input(0))
-    _, tall, wide, _ = _nhwc(case.output)
+    _, height, width, _ = nhwc(case.input(0))
+    _, tall, wide, _ = nhwc(case.output)
     fine = (tall, wide) in {(2 * height, 2 * width), (2 * height - 1, 2 * width - 1)}
     return fine, f"{height}x{width} to {tall}x{wide}"
 
@@ -362,15 +327,15 @@ def resize(case: Case) -> Verdict:
 
 def not_batch_axis(case: Case) -> Verdict:
     """Concatenations and splits are along height, width or channels."""
-    axis = _axis(case)
+    axis = axis_of(case)
     return axis in (HEIGHT, WIDTH, CHANNEL), f"axis {axis}"
 
 
 def channel_multiple(case: Case) -> Verdict:
     """Parts along channels have a multiple of {driver.channel_multiple} of them."""
     parts = case.outputs if case.operator.kind == "SPLIT" else case.variables
-    counts = [_nhwc(part)[CHANNEL] for part in parts]
-    fine = _axis(case) != CHANNEL or all(count % case.chip.driver.channel_multiple == 0 for count in counts)
+    counts = [nhwc(part)[CHANNEL] for part in parts]
+    fine = axis_of(case) != CHANNEL or all(count % case.chip.driver.channel_multiple == 0 for count in counts)
     return fine, f"{', '.join(map(str, counts))}"
 
 
@@ -399,93 +364,16 @@ def transposition(case: Case) -> Verdict:
     allowed = {"none": False, "unmoved": order == tuple(range(len(order))), "any": bool(order) and order[0] == 0}
     if not allowed[case.chip.driver.transpose]:
         return False, f"order {list(order)} with library {case.chip.driver.library}"
-    size = max(_in_bricks(tensor, case.chip.limits.brick) for tensor in (case.input(0), case.output))
+    size = max(bytes_in_bricks(tensor, case.chip.limits.brick) for tensor in (case.input(0), case.output))
     return size <= case.chip.variant.sram_bytes, f"{size} bytes of {case.chip.variant.sram_bytes}"
 
 
 def unpacking(case: Case) -> Verdict:
     """Depth to space has blocks of {limits.depth_to_space_block} and as many channels as fill them."""
     block = case.option("blockSize")
-    channels = _nhwc(case.input(0))[CHANNEL]
+    channels = nhwc(case.input(0))[CHANNEL]
     fine = block == case.chip.limits.depth_to_space_block and channels % block**2 == 0
     return fine, f"block {block}, {channels} channels"
-
-
-# --- parts -----------------------------------------------------------------------------------------------------------
-
-
-def _nhwc(tensor: Tensor) -> tuple[int, int, int, int]:
-    """Return a shape with four dimensions: the driver fills lower ranks up with ones at the end."""
-    shape = (*tensor.shape, 1, 1, 1, 1)[: max(4, len(tensor.shape))]
-    return shape[0], shape[1], shape[2], shape[3]
-
-
-def _in_bricks(tensor: Tensor, brick: tuple[int, int, int, int]) -> int:
-    """Return the bytes that a map takes where it is stored in whole bricks."""
-    return math.prod(math.ceil(size / side) * side for size, side in zip(_nhwc(tensor), brick, strict=True))
-
-
-def _kernel(case: Case) -> tuple[int, int]:
-    shape = _nhwc(case.input(1))
-    return shape[HEIGHT], shape[WIDTH]
-
-
-def _window(case: Case) -> tuple[int, int]:
-    return case.option("filterHeight"), case.option("filterWidth")
-
-
-def _axis(case: Case) -> int:
-    """Return the axis of a concatenation or split as a place in NHWC."""
-    if case.operator.kind == "SPLIT":
-        axis, dimensions = (*int_values(case.input(0)), 0)[0], len(case.input(1).shape)
-    else:
-        axis, dimensions = case.option("axis"), len(case.output.shape)
-    return axis + dimensions if axis < 0 else axis
-
-
-def _both(height: int, width: int, *, odd: bool) -> bool:
-    return height % 2 == width % 2 == int(odd)
-
-
-def _same_shape(case: Case) -> Verdict:
-    shapes = [list(tensor.shape) for tensor in case.variables]
-    return shapes[0] == shapes[1], f"{shapes[0]} and {shapes[1]}"
-
-
-def _constant(case: Case) -> Tensor:
-    for tensor in case.inputs:
-        if tensor.constant:
-            return tensor
-    raise _MissingError("it has one operand")
-
-
-def _a_channel(constant: Tensor, source: Tensor) -> bool:
-    return constant.elements == _nhwc(source)[CHANNEL] == (constant.shape or (0,))[-1] and len(source.shape) == 4
-
-
-def _scale(tensor: Tensor) -> float:
-    """Return the scale of a computed tensor; without one no rule about scales can hold."""
-    if len(tensor.scale) != 1 or not tensor.scale[0] > 0:
-        raise _MissingError(f"'{tensor.name}' has no scale")
-    return tensor.scale[0]
-
-
-def _real(tensor: Tensor) -> float:
-    """Return the value of a constant scalar."""
-    values = float_values(tensor)
-    if not values:
-        raise _MissingError(f"'{tensor.name}' has no value that can be read")
-    return values[0]
-
-
-def _is_quantized(tensor: Tensor, wanted: Quantization) -> Verdict:
-    fine = math.isclose(_scale(tensor), wanted.scale, rel_tol=SCALE_TOLERANCE)
-    zero = tensor.zero_point[0] if tensor.zero_point else None
-    return fine and zero == wanted.zero_point.get(tensor.dtype), f"scale {tensor.scale[0]:g}, zero point {zero}"
-
-
-def _shown(pair: Any) -> str:
-    return "x".join(map(str, pair))
 
 
 # --- the table -------------------------------------------------------------------------------------------------------
