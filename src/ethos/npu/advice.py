@@ -258,8 +258,8 @@ def _gain(before: dict[str, Any], after: dict[str, Any]) -> float | None:
 
 def _weight(item: dict[str, Any]) -> float:
     """Return what orders advice: the largest gain over the targets, else the largest part concerned."""
-    values = [each["gain"] if each["gain"] is not None else each.get("share") for each in item["targets"].values()]
-    return max((value for value in values if value is not None), default=0.0) + 1e-6 * item["operators"]
+    values = [each["gain"] if each["gain"] is not None else each["share"] or 0.0 for each in item["targets"].values()]
+    return float(max(values, default=0.0)) + 1e-6 * float(item["operators"])
 
 
 # --- the table -------------------------------------------------------------------------------------------------------
