@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ethos.cli_npu import analyze
 from ethos.errors import EthosError, SpecError
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ specs_app = typer.Typer(help="Show the specs of this project.", no_args_is_help=
 data_app = typer.Typer(help="Check data sets.", no_args_is_help=True)
 app.add_typer(specs_app, name="specs")
 app.add_typer(data_app, name="data")
+app.command()(analyze)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document for machines.")]
 OUTPUTS = "outputs"
@@ -127,28 +129,6 @@ def select(
         _print_json(answer)
     else:
         _print_selection(answer)
-
-
-@app.command()
-def analyze(
-    file: Annotated[Path, typer.Argument(help="A full-integer INT8 TFLite file.")],
-    target: Annotated[list[str] | None, typer.Option(help="Target spec; give it more than once for more.")] = None,
-    compiled: Annotated[Path | None, typer.Option(help="Keep the compiled files in this folder.")] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Compile a network for NPUs and show where its operators run and what they cost. Exit 1 if it does not fit."""
-    from ethos import catalog
-    from ethos.npu.analyze import analyze as analyze_file
-    from ethos.npu.tables import render
-
-    targets = [catalog.load("target", name) for name in target or catalog.load_params().targets]
-    report = analyze_file(file, targets, compiled)
-    if as_json:
-        _print_json(report)
-    else:
-        _print(render(report))
-    if not all(found["fits"] for found in report["targets"].values()):
-        raise typer.Exit(PROGRAM_ERROR)
 
 
 @app.command()

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ethos.files import new_folder, write_text
 from ethos.npu import pictures
-from ethos.npu.tables import ROWS, grouped_fallbacks
+from ethos.npu.blocks import PROVENANCE, Block, Heading, Picture, Table, Text
+from ethos.npu.tables import ROWS, change_cell, grouped_fallbacks
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,49 +16,6 @@ if TYPE_CHECKING:
 TEMPLATE = Path(__file__).with_name("page.html")
 TOP_LAYERS = 20
 MAX_NAME = 80
-PROVENANCE = (
-    "Provenance: estimate - by the compiler named, never a hardware measurement; rule - from the operator rules of a "
-    "driver release, or computed from the file; expected - from published or earlier figures, not checked on this file."
-)
-
-
-@dataclass(frozen=True)
-class Heading:
-    """A heading of level 1 to 3."""
-
-    text: str
-    level: int = 2
-    kind: str = "heading"
-
-
-@dataclass(frozen=True)
-class Text:
-    """A paragraph."""
-
-    text: str
-    kind: str = "text"
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table of plain text; columns but the first are aligned to the right if `numeric`."""
-
-    columns: Sequence[str]
-    rows: Sequence[Sequence[str]]
-    numeric: bool = False
-    kind: str = "table"
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A picture with what it shows."""
-
-    caption: str
-    svg: str
-    kind: str = "picture"
-
-
-Block = Heading | Text | Table | Picture
 
 
 def write_html(blocks: Sequence[Block], path: Path) -> None:
@@ -146,25 +103,6 @@ def _advice(report: dict[str, Any]) -> list[Block]:
         "layers are new, so it shows time and memory, not accuracy. Without: what the operators concerned take now."
     )
     return [Heading("Advice"), Table(columns, rows), Text(legend)]
-
-
-def change_cell(change: dict[str, Any]) -> str:
-    """Return what a change gives on a target, or what it is about, in a few words with their provenance."""
-    before, after = change["before"], change["after"]
-    if after is None:
-        parts = [f"{change['share']:.1%} of the cycles"] if change.get("share") is not None else []
-        parts += [f"{change['on_cpu']} on the CPU"] if change.get("on_cpu") else []
-        return f"{', '.join(parts) or '-'} (expected)"
-    if before["latency_ms"] is not None and after["latency_ms"] is not None:
-        text = f"{before['latency_ms']:.1f} -> {after['latency_ms']:.1f} ms"
-        if before["over_budget_kib"] or after["over_budget_kib"]:
-            text += f", over budget {before['over_budget_kib']:,.0f} -> {after['over_budget_kib']:,.0f} KiB"
-    else:
-        text = (
-            f"CPU operators {before['operators_cpu']} -> {after['operators_cpu']}, "
-            f"regions {before['regions']} -> {after['regions']}"
-        )
-    return f"{text} ({change['provenance']})"
 
 
 def _target(name: str, target: dict[str, Any], live_kib: Sequence[float]) -> list[Block]:

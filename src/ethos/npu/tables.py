@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ethos.npu import blocks
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from rich.console import RenderableType
+
 
 KIB_PER_MIB = 1024
 MAX_NAME = 60
@@ -28,7 +31,27 @@ def render(report: dict[str, Any]) -> RenderableType:
         table.add_column(name, justify="right")
     for label, cell in ROWS.items():
         table.add_row(label, *(cell(target) for target in report["targets"].values()))
-    return Group(table, *(Text(line) for line in _fallback_lines(report)))
+    return Group(table, *(Text(line) for line in [*_fallback_lines(report), *_advice_lines(report)]))
+
+
+def render_blocks(page: Sequence[blocks.Block]) -> RenderableType:
+    """Return a page's texts and tables as a rich renderable, without its pictures."""
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    parts: list[RenderableType] = []
+    for block in page:
+        if isinstance(block, blocks.Table):
+            table = Table()
+            for place, column in enumerate(block.columns):
+                table.add_column(Text(column), justify="right" if block.numeric and place else "left", overflow="fold")
+            for row in block.rows:
+                table.add_row(*(Text(cell) for cell in row))
+            parts.append(table)
+        elif not isinstance(block, blocks.Picture):
+            parts.append(Text(block.text))
+    return Group(*parts)
 
 
 def _caption(report: dict[str, Any]) -> str:
@@ -44,6 +67,37 @@ def _fallback_lines(report: dict[str, Any]) -> list[str]:
         for (operator, reason), names in grouped_fallbacks(target).items()
     ]
     return [*lines, "Latency leaves out what runs on the CPU."] if lines else []
+
+
+def _advice_lines(report: dict[str, Any]) -> list[str]:
+    """Return what to change, with what it gives or concerns on each target."""
+    lines = [f"advice: {item['change']} {_effects(item['targets'])}".rstrip() for item in report["advice"]["items"]]
+    if together := report["advice"]["together"]:
+        lines.append(f"all of it: {_effects(together)}")
+    return lines
+
+
+def _effects(targets: dict[str, Any]) -> str:
+    return "; ".join(f"{name}: {change_cell(each)}" for name, each in targets.items())
+
+
+def change_cell(change: dict[str, Any]) -> str:
+    """Return what a change gives on a target, or what it is about, in a few words with their provenance."""
+    before, after = change["before"], change["after"]
+    if after is None:
+        parts = [f"{change['share']:.1%} of the cycles"] if change.get("share") is not None else []
+        parts += [f"{change['on_cpu']} on the CPU"] if change.get("on_cpu") else []
+        return f"{', '.join(parts) or ABSENT} (expected)"
+    if before["latency_ms"] is not None and after["latency_ms"] is not None:
+        text = f"{before['latency_ms']:.1f} -> {after['latency_ms']:.1f} ms"
+        if before["over_budget_kib"] or after["over_budget_kib"]:
+            text += f", over budget {kib(before['over_budget_kib'])} -> {kib(after['over_budget_kib'])}"
+    else:
+        text = (
+            f"CPU operators {before['operators_cpu']} -> {after['operators_cpu']}, "
+            f"regions {before['regions']} -> {after['regions']}"
+        )
+    return f"{text} ({change['provenance']})"
 
 
 def grouped_fallbacks(target: dict[str, Any]) -> dict[tuple[str, str], list[str]]:
@@ -92,19 +146,20 @@ def _memory(key: str) -> Callable[[dict[str, Any]], str]:
         if target[key] is None:
             return ABSENT
         limit = target["budget"][key]
-        return _kib(target[key]) if limit is None else f"{_kib(target[key])} of {_kib(limit)}"
+        return kib(target[key]) if limit is None else f"{kib(target[key])} of {kib(limit)}"
 
     return cell
 
 
-def _kib(size: float) -> str:
+def kib(size: float) -> str:
+    """Return a size with a unit that suits it."""
     return f"{size / KIB_PER_MIB:.1f} MiB" if size >= KIB_PER_MIB else f"{size:.0f} KiB"
 
 
 def _fits(target: dict[str, Any]) -> str:
     if target["fits"] is None:
         return ABSENT
-    return "yes" if target["fits"] else f"no, {_kib(target['over_budget_kib'])} over"
+    return "yes" if target["fits"] else f"no, {kib(target['over_budget_kib'])} over"
 
 
 ROWS: dict[str, Callable[[dict[str, Any]], str]] = {

@@ -33,6 +33,11 @@ KIB = 1024
 GB_PER_GIB = 1024**3 / 1e9
 INSTALL = "run `make setup` (or `pip install ethos-u-vela`)"
 
+# the memory modes of Arm's vela.ini; which of them a system can have is Vela's to say
+MEMORY_MODES = (
+    *("Sram_Only", "Shared_Sram", "Dedicated_Sram"),
+    *("Dedicated_Sram_256KB", "Dedicated_Sram_384KB", "Dedicated_Sram_512KB"),
+)
 MEMORIES = ("sram", "dram", "on_chip_flash", "off_chip_flash")
 CYCLE_KINDS = ("total", "npu", *(f"{memory}_access" for memory in MEMORIES))
 # the last column of the per-layer file is a tensor name, unquoted, that may itself hold commas
