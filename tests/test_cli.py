@@ -142,8 +142,9 @@ def test_help_imports_nothing_heavy() -> None:
             ("analyze", "a.tflite", "--target", "ethos-u66-512"),
             2,
             "error: specs/targets: unknown target 'ethos-u66-512'\n"
-            "  fix: did you mean ethos-u65-512, ethos-u55-128, ethos-u85-1024? known: ethos-u55-128, ethos-u55-256, "
-            "ethos-u65-512, ethos-u85-1024\n",
+            "  fix: did you mean ethos-u65-512, ethos-u85-512, ethos-u65-256? known: ethos-n78-1tops, ethos-n78-4tops, "
+            "ethos-u55-128, ethos-u55-256, ethos-u55-64, ethos-u65-256, ethos-u65-512, ethos-u85-1024, ethos-u85-256, "
+            "ethos-u85-512\n",
         ),
         (
             ("analyze", "a.tflite"),

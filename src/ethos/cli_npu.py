@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from ethos.npu.blocks import Block
     from ethos.specs import Target
 
-QUANTIZED = Path("outputs/quantize")
+QUANTIZED = "outputs/quantize"
+FILE_WIDTH = 200
 DOES_NOT_FIT = 1
 ALL_MODES = "all"
 
@@ -76,12 +77,13 @@ def _one(files: Sequence[Path], targets: Sequence[Target], compiled: Path | None
 
 
 def _matrix(files: Sequence[Path], targets: Sequence[Target], modes: Sequence[str]) -> Answer:
+    from ethos.catalog import project_root
     from ethos.npu.matrix import build_matrix, candidates_of_run, matrix_blocks
     from ethos.npu.vela import MEMORY_MODES
 
     stems = {file.stem: file for file in files}
     named = stems if len(stems) == len(set(files)) else {str(file): file for file in files}
-    candidates = named or candidates_of_run(QUANTIZED)
+    candidates = named or candidates_of_run(project_root() / QUANTIZED)
     if not candidates:
         raise SpecError(f"no INT8 files in {QUANTIZED}", "run the pipeline first (make repro), or name files")
     document = build_matrix(candidates, targets, MEMORY_MODES if ALL_MODES in modes else list(dict.fromkeys(modes)))
@@ -129,4 +131,5 @@ def _print(document: dict[str, Any], blocks: Callable[[], list[Block]]) -> None:
     from ethos.npu.tables import render, render_blocks
 
     shown = render(document) if "graph" in document else render_blocks(blocks())
-    Console(soft_wrap=not sys.stdout.isatty()).print(shown)
+    # a file or a pipe has no width of its own
+    Console(width=None if sys.stdout.isatty() else FILE_WIDTH).print(shown)

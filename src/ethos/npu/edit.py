@@ -28,6 +28,8 @@ NO_ACTIVATION, RELU = 0, 1
 WEIGHT_SCALE = 0.01
 # kinds above it have a field of their own in the file
 MAX_OLD_CODE = 127
+# stands for whoever takes the network's results
+NO_OPERATOR = -1
 # operators that can apply a ReLU themselves
 FUSING = frozenset({"CONV_2D", "DEPTHWISE_CONV_2D"})
 
@@ -199,6 +201,8 @@ def replace_silu(edited: Edited, graph: Graph, sites: list[Silu]) -> None:
     for operator in graph.operators:
         for tensor in operator.inputs:
             takers.setdefault(tensor, set()).add(operator.index)
+    for tensor in graph.outputs:
+        takers.setdefault(tensor, set()).add(NO_OPERATOR)
     gone: set[int] = set()
     for site in sites:
         logistic, product = site.operators

@@ -109,17 +109,20 @@ class Wiring:
 def find_decode(wiring: Wiring) -> Decode | None:
     """Return the decoding at the end of a detector, if there is one.
 
-    It is what no trained convolution follows, where it squashes and calculates on what several convolutions give.
+    It is what no trained convolution follows, where it squashes and calculates with constants on what several
+    convolutions give.
     """
     graph = wiring.graph
     tail: set[int] = set()
     for operator in reversed(graph.operators):
         if not _trained(graph, operator) and wiring.after[operator.index] <= tail:
             tail.add(operator.index)
-    kinds = {graph.operators[index].kind for index in tail}
+    squashes = any(graph.operators[index].kind in SQUASHES for index in tail)
+    # anchors, strides and box arithmetic are constants; a residual addition has none
+    calculates = any(_with_constant(graph, graph.operators[index]) for index in tail)
     raw = {tensor for index in tail for tensor in graph.operators[index].inputs if wiring.maker.get(tensor, -1) >= 0}
     handed = sorted(tensor for tensor in raw if wiring.maker[tensor] not in tail)
-    if kinds.isdisjoint(SQUASHES) or kinds.isdisjoint(ARITHMETIC) or len(handed) < MIN_DECODED_TENSORS:
+    if not squashes or not calculates or len(handed) < MIN_DECODED_TENSORS:
         return None
     return Decode(tuple(sorted(tail)), tuple(handed))
 
@@ -203,6 +206,11 @@ def _trained(graph: Graph, operator: Operator) -> bool:
         return False
     weights = graph.tensors[operator.inputs[1]]
     return not weights.constant or weights.elements > MAX_FIXED_WEIGHTS
+
+
+def _with_constant(graph: Graph, operator: Operator) -> bool:
+    taken = (graph.tensors[index] for index in operator.inputs if index != NO_TENSOR)
+    return operator.kind in ARITHMETIC and any(tensor.constant for tensor in taken)
 
 
 def _computed_product(graph: Graph, operator: Operator) -> bool:

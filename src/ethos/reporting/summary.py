@@ -140,8 +140,8 @@ def cells(summary: Summary, row: Row) -> list[str]:
         f"{row.fp32_map50:.3f}",
         f"{row.int8_map50:.3f}",
         _signed(row.drop_points),
-        *(f"{figures['latency_ms']:.2f}" for figures in npu),
-        f"{max(figures['sram_kib'] for figures in npu):,.0f}",
+        *("-" if figures["latency_ms"] is None else f"{figures['latency_ms']:.2f}" for figures in npu),
+        f"{max(figures['sram_kib'] or 0 for figures in npu):,.0f}",
         f"{max(figures['operators_cpu'] for figures in npu):.0f}",
         ", ".join(row.scenarios) or "-",
     ]
