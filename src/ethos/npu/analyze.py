@@ -38,6 +38,8 @@ PLACEMENT_FIGURES = (
 # figures of a Vela target that rules cannot give
 UNKNOWN_TO_RULES = ("cycles_total", "latency_ms", "fps", "mac_utilisation", "sram_kib", "dram_kib", "flash_kib")
 SHARE_DIGITS = 6
+# detectors have some hundreds; regions and advice take quadratic time in hostile cases
+MAX_OPERATORS = 10_000
 
 
 def analyze(
@@ -108,6 +110,11 @@ def flat_figures(report: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 def _check_analysable(graph: Graph) -> None:
     """Refuse what the compiler would accept without complaint and give figures for that mean nothing."""
+    if len(graph.operators) > MAX_OPERATORS:
+        raise ModelError(
+            f"{graph.file}: {len(graph.operators)} operators, at most {MAX_OPERATORS} are analyzed",
+            "give a network for an NPU",
+        )
     if any(is_region(operator) for operator in graph.operators):
         raise ModelError(f"{graph.file}: already compiled for an Ethos-U", "give the file it was compiled from")
     if opened := [graph.tensors[index].name for index in graph.inputs if graph.tensors[index].dynamic]:

@@ -21,6 +21,8 @@ ARITHMETIC = frozenset({"ADD", "SUB", "MUL", "DIV"})
 # the expectation over a box side's bins is a convolution with as many constants as bins; trained ones have more
 MAX_FIXED_WEIGHTS = 64
 MIN_DECODED_TENSORS = 2
+# how many convolutions before and behind an attention are tried as its ends
+MAX_PROJECTIONS = 8
 CHANNEL_MULTIPLE = 16
 NHWC = 4
 CHANNEL = NHWC - 1
@@ -77,6 +79,7 @@ class Wiring:
         for index, feeders in enumerate(self.before):
             for feeder in feeders:
                 self.after[feeder].add(index)
+        self.outputs = frozenset(graph.outputs)
         self.maker = {tensor: operator.index for operator in graph.operators for tensor in operator.outputs}
         self.takers: dict[int, list[Operator]] = {}
         for operator in graph.operators:
@@ -89,7 +92,7 @@ class Wiring:
 
     def taken_by(self, tensor: int) -> list[Operator]:
         """Return the operators that take a tensor; none for an output of the network, which others need too."""
-        return [] if tensor in self.graph.outputs else self.takers.get(tensor, [])
+        return [] if tensor in self.outputs else self.takers.get(tensor, [])
 
     @cached_property
     def dominators(self) -> list[int]:
@@ -100,7 +103,7 @@ class Wiring:
     def followers(self) -> list[int]:
         """For each operator, as bits, the operators that every way from it to the outputs passes, itself included."""
         ends = [
-            after if not any(t in self.graph.outputs for t in operator.outputs) else set()
+            after if not self.outputs.intersection(operator.outputs) else set()
             for after, operator in zip(self.after, self.graph.operators, strict=True)
         ]
         return _dominators(ends, range(len(self.before) - 1, -1, -1))
@@ -238,12 +241,9 @@ def _enclosing(wiring: Wiring, core: set[int]) -> Attention | None:
     graph = wiring.graph
     starts = _bits(_all(wiring.dominators, core), below=min(core))
     ends = _bits(_all(wiring.followers, core), above=max(core))
-    for last in sorted(ends):
-        if not _projection(graph, last):
-            continue
-        for first in sorted(starts, reverse=True):
-            if not _projection(graph, first):
-                continue
+    firsts = [index for index in sorted(starts, reverse=True) if _projection(graph, index)][:MAX_PROJECTIONS]
+    for last in [index for index in sorted(ends) if _projection(graph, index)][:MAX_PROJECTIONS]:
+        for first in firsts:
             inside = _between(wiring, first, last)
             leaks = any(wiring.after[i] - inside for i in inside - {last})
             enters = any(wiring.before[i] - inside for i in inside - {first})

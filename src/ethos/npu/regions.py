@@ -67,35 +67,47 @@ class _Merging:
     """Operators grouped into regions, of which the graph stays free of circles."""
 
     def __init__(self, before: list[set[int]]) -> None:
-        self.region = list(range(len(before)))
-        self.members: dict[int, list[int]] = {index: [index] for index in range(len(before))}
+        count = len(before)
+        self.region = list(range(count))
+        self.members = {index: [index] for index in range(count)}
         self.after: list[set[int]] = [set() for _ in before]
         for index, feeders in enumerate(before):
             for feeder in feeders:
                 self.after[feeder].add(index)
+        self.earliest = list(range(count))
+        self.latest = list(range(count))
 
     def join(self, one: int, other: int) -> None:
         """Put two operators into one region, unless a way leads from one's region to the other's through a third."""
         first, second = self.region[one], self.region[other]
         if first == second or self._way_round(first, second) or self._way_round(second, first):
             return
+        if len(self.members[first]) < len(self.members[second]):
+            first, second = second, first
         for index in self.members[second]:
             self.region[index] = first
         self.members[first] += self.members.pop(second)
+        self.after[first] |= self.after[second]
+        self.earliest[first] = min(self.earliest[first], self.earliest[second])
+        self.latest[first] = max(self.latest[first], self.latest[second])
 
     def _way_round(self, start: int, end: int) -> bool:
         """Whether a way leads from a region to another through a third."""
+        seen = {start, end}
         waiting = [region for region in self._next(start) if region != end]
-        seen = set(waiting)
         while waiting:
-            for region in self._next(waiting.pop()):
-                if region == end:
-                    return True
-                if region not in seen and region != start:
-                    seen.add(region)
-                    waiting.append(region)
+            region = waiting.pop()
+            # operators stand in running order: what begins behind the end does not lead to it
+            if region in seen or self.earliest[region] > self.latest[end]:
+                continue
+            seen.add(region)
+            following = self._next(region)
+            if end in following:
+                return True
+            waiting += following
         return False
 
     def _next(self, region: int) -> set[int]:
-        found = {self.region[after] for index in self.members[region] for after in self.after[index]}
-        return found - {region}
+        """Return the regions that a region leads to, and forget the operators that have become its own."""
+        self.after[region] = {index for index in self.after[region] if self.region[index] != region}
+        return {self.region[index] for index in self.after[region]}
