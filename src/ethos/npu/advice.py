@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from ethos.npu.graph import Graph
 
     Reports = dict[str, dict[str, Any]]
+    Verify = Callable[[Path], Reports | None]
 
 SMALLER_INPUT = 0.8  # 640 px to 512, 320 to 256
 COMPARED = ("cycles_total", "latency_ms", "sram_kib", "dram_kib", "over_budget_kib", "operators_cpu", "regions")
@@ -122,13 +123,14 @@ def smaller_input(wiring: Wiring) -> Finding | None:
     return Finding((), expected, lambda edited: resize_input(edited, wiring.graph, SMALLER_INPUT))
 
 
-def advise(graph: Graph, reports: Reports, verify: Callable[[Path], Reports] | None, folder: Path) -> dict[str, Any]:
+def advise(graph: Graph, reports: Reports, verify: Verify | None, folder: Path) -> dict[str, Any]:
     """Return advice on a network, the changes of its structure first, then by what they concern or give.
 
     Args:
         graph: The network.
         reports: Its figures on each target.
-        verify: Returns the figures of a changed file on the same targets; without it nothing is verified.
+        verify: Returns the figures of a changed file on the same targets, none if a compiler refuses it; without it
+            nothing is verified.
         folder: A place for changed files.
 
     Returns:
@@ -155,14 +157,11 @@ def _item(
     finding: Finding,
     graph: Graph,
     reports: Reports,
-    verify: Callable[[Path], Reports] | None,
+    verify: Verify | None,
     folder: Path,
 ) -> dict[str, Any]:
-    after = None
-    if verify and finding.change:
-        edited = edit.Edited(graph)
-        if finding.change(edited) is not False:
-            after = verify(edited.keep(folder / f"{name}.tflite"))
+    file = folder / f"{name}.tflite"
+    after = verify(file) if verify and _change(graph, finding, file) else None
     return {
         "name": name,
         "change": _sentence(rule),
@@ -176,14 +175,13 @@ def _item(
     }
 
 
-def _smaller(
-    graph: Graph, reports: Reports, verify: Callable[[Path], Reports] | None, folder: Path, over: list[str]
-) -> dict[str, Any]:
+def _smaller(graph: Graph, reports: Reports, verify: Verify | None, folder: Path, over: list[str]) -> dict[str, Any]:
     """Return the advice for what does not fit: a smaller picture, on top of all changes before it."""
     base, before = graph, reports
     if verify:
         file = _change_all(graph, folder)
-        base, before = read_graph(file), verify(file)
+        if changed := verify(file):
+            base, before = read_graph(file), changed
     finding = smaller_input(Wiring(base))
     if finding is None:
         raise TypeError("smaller_input always finds")
@@ -191,13 +189,11 @@ def _smaller(
     return {**item, "first": f"over budget on {', '.join(over)}"}
 
 
-def _together(
-    graph: Graph, reports: Reports, verify: Callable[[Path], Reports] | None, folder: Path
-) -> dict[str, Any] | None:
+def _together(graph: Graph, reports: Reports, verify: Verify | None, folder: Path) -> dict[str, Any] | None:
     if verify is None:
         return None
     after = verify(_change_all(graph, folder))
-    return {target: _compared(report, after[target]) for target, report in reports.items()}
+    return after and {target: _compared(report, after[target]) for target, report in reports.items()}
 
 
 def _change_all(graph: Graph, folder: Path) -> Path:
@@ -206,12 +202,23 @@ def _change_all(graph: Graph, folder: Path) -> Path:
     shutil.copyfile(graph.file, file)
     for rule in ADVICE.values():
         changed = read_graph(file)
-        finding = rule(Wiring(changed))
-        if finding and finding.change:
-            edited = edit.Edited(changed)
-            if finding.change(edited) is not False:
-                edited.keep(file)
+        if finding := rule(Wiring(changed)):
+            _change(changed, finding, file)
     return file
+
+
+def _change(graph: Graph, finding: Finding, file: Path) -> bool:
+    """Write the network with the advised change to `file`; return whether the network allows it."""
+    if finding.change is None:
+        return False
+    try:
+        edited = edit.Edited(graph)
+        if finding.change(edited) is False:
+            return False
+        edited.keep(file)
+    except edit.IMPOSSIBLE:
+        return False
+    return True
 
 
 def _sentence(rule: Callable[[Wiring], Finding | None]) -> str:

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ethos.errors import ModelError
+from ethos.errors import CompilerError, ModelError
 from ethos.files import new_file, sha256_file
 from ethos.npu import vela
 from ethos.npu.advice import advise
@@ -96,11 +96,14 @@ def _analyze_all(
         return {target.name: report for target, report in zip(targets, pool.map(work, targets), strict=True)}
 
 
-def _figures(file: Path, targets: Sequence[Target]) -> dict[str, dict[str, Any]]:
-    """Return the reports of a changed file."""
+def _figures(file: Path, targets: Sequence[Target]) -> dict[str, dict[str, Any]] | None:
+    """Return the reports of a changed file, none if it is refused."""
     place = file.with_suffix("")
     place.mkdir(exist_ok=True)
-    return _analyze_all(read_graph(file), targets, place, None)
+    try:
+        return _analyze_all(read_graph(file), targets, place, None)
+    except (CompilerError, ModelError):
+        return None
 
 
 def flat_figures(report: dict[str, Any]) -> dict[str, dict[str, Any]]:

@@ -7,6 +7,7 @@ only through their compression.
 from __future__ import annotations
 
 import copy
+import struct
 from typing import TYPE_CHECKING, Any
 
 import flatbuffers
@@ -28,6 +29,8 @@ NO_ACTIVATION, RELU = 0, 1
 WEIGHT_SCALE = 0.01
 # kinds above it have a field of their own in the file
 MAX_OLD_CODE = 127
+# what a file raises that holds less than an edit needs: constants cut short, scales left out, fields out of range
+IMPOSSIBLE = (struct.error, IndexError, ValueError, TypeError, AttributeError, OverflowError)
 # stands for whoever takes the network's results
 NO_OPERATOR = -1
 # operators that can apply a ReLU themselves

@@ -149,13 +149,16 @@ def find_slices(wiring: Wiring) -> list[SlicedConvolution]:
     for operator in wiring.graph.operators:
         if operator.kind != "CONV_2D" or not _trained(wiring.graph, operator):
             continue
-        activation, takers = None, wiring.taken_by(operator.outputs[0])
-        if len(takers) == 1 and takers[0].kind in ACTIVATIONS:
-            activation, takers = takers[0].index, wiring.taken_by(takers[0].outputs[0])
-        parts = [part for taker in takers for part in _ranges(wiring, taker)]
-        if takers and all(_ranges(wiring, taker) for taker in takers):
+        activation, tensor = None, operator.outputs[0]
+        takers = wiring.taken_by(tensor)
+        if len(takers) == 1 and takers[0].kind in ACTIVATIONS and takers[0].outputs:
+            activation, tensor = takers[0].index, takers[0].outputs[0]
+            takers = wiring.taken_by(tensor)
+        ranges = [_ranges(wiring, taker, tensor) for taker in takers]
+        if ranges and all(ranges):
             slices = tuple(taker.index for taker in takers)
-            found.append(SlicedConvolution(operator.index, activation, slices, tuple(parts)))
+            parts = tuple(part for taken in ranges for part in taken)
+            found.append(SlicedConvolution(operator.index, activation, slices, parts))
     return found
 
 
@@ -163,10 +166,12 @@ def find_silu(wiring: Wiring) -> list[Silu]:
     """Return each x * sigmoid(x)."""
     found = []
     for operator in wiring.graph.operators:
-        if operator.kind != "LOGISTIC" or len(operator.outputs) != 1:
+        if operator.kind != "LOGISTIC" or not operator.inputs or len(operator.outputs) != 1:
             continue
         takers = wiring.taken_by(operator.outputs[0])
-        if len(takers) == 1 and takers[0].kind == "MUL" and operator.inputs[0] in takers[0].inputs:
+        if len(takers) != 1 or takers[0].kind != "MUL" or not takers[0].outputs:
+            continue
+        if operator.inputs[0] in takers[0].inputs:
             found.append(Silu((operator.index, takers[0].index), operator.inputs[0], takers[0].outputs[0]))
     return found
 
@@ -184,7 +189,7 @@ def find_odd_channels(wiring: Wiring) -> list[int]:
         if _trained(wiring.graph, operator)
         and operator.kind in CONVOLUTIONS
         and operator.outputs[0] not in handed
-        and wiring.tensor(operator.outputs[0]).shape[-1] % CHANNEL_MULTIPLE
+        and _channels(wiring.tensor(operator.outputs[0])) % CHANNEL_MULTIPLE
     ]
 
 
@@ -205,7 +210,7 @@ def find_per_tensor_weights(wiring: Wiring) -> list[int]:
 
 def _trained(graph: Graph, operator: Operator) -> bool:
     """Whether an operator multiplies with weights that were trained, or with another computed map."""
-    if not macs(graph, operator):
+    if not macs(graph, operator) or len(operator.inputs) < 2 or operator.inputs[1] == NO_TENSOR:
         return False
     weights = graph.tensors[operator.inputs[1]]
     return not weights.constant or weights.elements > MAX_FIXED_WEIGHTS
@@ -255,7 +260,15 @@ def _enclosing(wiring: Wiring, core: set[int]) -> Attention | None:
 
 def _projection(graph: Graph, index: int) -> bool:
     operator = graph.operators[index]
-    return operator.kind == "CONV_2D" and len(graph.tensors[operator.outputs[0]].shape) == NHWC
+    return _trained(graph, operator) and operator.kind == "CONV_2D" and _is_map(graph, operator.outputs[0])
+
+
+def _is_map(graph: Graph, tensor: int) -> bool:
+    return len(graph.tensors[tensor].shape) == NHWC
+
+
+def _channels(tensor: Tensor) -> int:
+    return tensor.shape[-1] if tensor.shape else 0
 
 
 def _between(wiring: Wiring, first: int, last: int) -> set[int]:
@@ -292,25 +305,29 @@ def _bits(bits: int, *, above: int = -1, below: int | None = None) -> Iterator[i
     return (index for index in range(above + 1, end) if bits >> index & 1)
 
 
-def _ranges(wiring: Wiring, taker: Operator) -> list[tuple[int, int, int]]:
+def _ranges(wiring: Wiring, taker: Operator, tensor: int) -> list[tuple[int, int, int]]:
     """Return the ranges of channels that an operator takes from a map and nothing else: (result, begin, end)."""
-    if taker.kind == "STRIDED_SLICE":
-        return _strided(wiring, taker)
-    if taker.kind == "SPLIT" and len(taker.inputs) == 2 and taker.outputs:
-        source = wiring.tensor(taker.inputs[1])
-        axis = (*int_values(wiring.tensor(taker.inputs[0])), -NHWC)[0] % NHWC
-        if len(source.shape) == NHWC and axis == CHANNEL:
-            width = source.shape[CHANNEL] // len(taker.outputs)
-            return [(result, place * width, (place + 1) * width) for place, result in enumerate(taker.outputs)]
-    return []
-
-
-def _strided(wiring: Wiring, taker: Operator) -> list[tuple[int, int, int]]:
-    source, result = wiring.tensor(taker.inputs[0]), wiring.tensor(taker.outputs[0])
-    steps = int_values(wiring.tensor(taker.inputs[3])) if len(taker.inputs) > CHANNEL else ()
-    if len(source.shape) != NHWC or source.shape[:CHANNEL] != result.shape[:CHANNEL] or set(steps) != {1}:
+    if not _is_map(wiring.graph, tensor) or not _channels(wiring.tensor(tensor)) or not taker.outputs:
         return []
-    starts = int_values(wiring.tensor(taker.inputs[1]))
+    if taker.kind == "STRIDED_SLICE":
+        return _strided(wiring, taker, tensor)
+    if taker.kind != "SPLIT" or len(taker.inputs) != 2 or taker.inputs[1] != tensor or taker.inputs[0] == NO_TENSOR:
+        return []
+    axis = (*int_values(wiring.tensor(taker.inputs[0])), -NHWC)[0] % NHWC
+    width = _channels(wiring.tensor(tensor)) // len(taker.outputs)
+    if axis != CHANNEL or not width:
+        return []
+    return [(result, place * width, (place + 1) * width) for place, result in enumerate(taker.outputs)]
+
+
+def _strided(wiring: Wiring, taker: Operator, tensor: int) -> list[tuple[int, int, int]]:
+    if len(taker.inputs) != NHWC or taker.inputs[0] != tensor or NO_TENSOR in taker.inputs:
+        return []
+    source, result = wiring.tensor(tensor), wiring.tensor(taker.outputs[0])
+    starts, _, steps = (int_values(wiring.tensor(index)) for index in taker.inputs[1:])
+    if source.shape[:CHANNEL] != result.shape[:CHANNEL] or len(starts) != NHWC or set(steps) != {1}:
+        return []
     open_start = int(taker.options.get("beginMask") or 0) >> CHANNEL & 1
-    begin = 0 if open_start or len(starts) != NHWC else starts[CHANNEL] % source.shape[CHANNEL]
-    return [(result.index, begin, begin + result.shape[CHANNEL])]
+    begin = 0 if open_start else starts[CHANNEL] % source.shape[CHANNEL]
+    end = begin + result.shape[CHANNEL]
+    return [(result.index, begin, end)] if end <= source.shape[CHANNEL] else []

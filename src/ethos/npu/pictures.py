@@ -79,7 +79,8 @@ def draw_roofline(name: str, target: dict[str, Any]) -> str:
         if memory in points:
             across, up, shares = zip(*points[memory], strict=True)
             sizes = [12 + 900 * share for share in shares]
-            axes.scatter(across, up, sizes, colour, MARKERS[memory], alpha=0.7, label=f"steps that use {memory} most")
+            label = f"steps that use {memory} most"
+            axes.scatter(across, up, sizes, colour, marker=MARKERS[memory], alpha=0.7, label=label)
     _roofs(axes, target, [x for group in points.values() for x, _, _ in group])
     axes.set_xscale("log")
     axes.set_yscale("log")
