@@ -32,10 +32,12 @@ def write_markdown(blocks: Sequence[Block], path: Path) -> None:
     """Write a Markdown file, its pictures in a folder beside it that is named after it."""
     folder = path.with_name(f"{path.stem}_pictures")
     parts: list[str] = []
+    drawn = 0
     with new_folder(folder) as temporary:
-        for place, block in enumerate(blocks):
+        for block in blocks:
             if isinstance(block, Picture):
-                name = f"{place:02}.svg"
+                drawn += 1
+                name = f"{drawn:02}.svg"
                 (temporary / name).write_text(f'<?xml version="1.0" encoding="utf-8"?>\n{block.svg}', encoding="utf-8")
                 parts.append(f"![{_escape(block.caption)}]({folder.name}/{name})")
             else:
