@@ -68,12 +68,17 @@ Answer = tuple[dict[str, Any], "Callable[[], list[Block]]"]
 
 def _one(files: Sequence[Path], targets: Sequence[Target], compiled: Path | None, verify: bool) -> Answer:
     from ethos.npu.analyze import analyze as analyze_file
-    from ethos.npu.pages import analysis_blocks
 
     if len(files) != 1:
         raise SpecError(f"one file is analyzed at a time, got {len(files)}", "give one file, or --matrix or --compare")
     report = analyze_file(files[0], targets, compiled, verify)
-    return report, lambda: analysis_blocks(report)
+
+    def page() -> list[Block]:
+        from ethos.npu.pages import analysis_blocks
+
+        return analysis_blocks(report)
+
+    return report, page
 
 
 def _matrix(files: Sequence[Path], targets: Sequence[Target], modes: Sequence[str]) -> Answer:
@@ -115,9 +120,9 @@ def _fits(document: dict[str, Any]) -> bool:
 
 
 def _write(blocks: Callable[[], list[Block]], html: Path | None, markdown: Path | None) -> None:
-    from ethos.npu.pages import write_html, write_markdown
-
     if html or markdown:
+        from ethos.npu.pages import write_html, write_markdown
+
         page = blocks()
         if html:
             write_html(page, html)

@@ -64,8 +64,10 @@ def analyze(
     """
     graph = read_graph(file)
     _check_analysable(graph)
-    with tempfile.TemporaryDirectory(prefix="ethos-analyze-") as name:
+    with tempfile.TemporaryDirectory(prefix="ethos-analyze-") as name, ThreadPoolExecutor(max_workers=1) as beside:
         folder = Path(name)
+        # while the compiler runs in a process of its own
+        facts = beside.submit(_facts, graph)
         reports = _analyze_all(graph, targets, folder, compiled_into)
         advice = advise(graph, reports, partial(_figures, targets=targets) if verify else None, folder)
         if compiled_into:
@@ -73,7 +75,16 @@ def analyze(
     return {
         "schema": SCHEMA,
         "file": str(file),
-        "sha256": sha256_file(file),
+        **facts.result(),
+        "targets": reports,
+        "advice": advice,
+    }
+
+
+def _facts(graph: Graph) -> dict[str, Any]:
+    """Return what is known of a network without any target."""
+    return {
+        "sha256": sha256_file(graph.file),
         "graph": {
             "fingerprint": fingerprint(graph),
             "operators": census(graph),
@@ -83,8 +94,6 @@ def analyze(
             "live_kib": [round(size / vela.KIB, 3) for size in live_bytes(graph)],
             "historical": npu_functions(graph),
         },
-        "targets": reports,
-        "advice": advice,
     }
 
 
