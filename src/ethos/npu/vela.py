@@ -112,8 +112,7 @@ def compile_network(file: Path, target: VelaTarget, folder: Path) -> Compiled:
         CompilerError: Vela is missing, refuses the target's configuration, or fails on the file.
         SpecError: The target's configuration file is not there, or its clock is not the target's.
     """
-    installed = version()
-    output = _run(file, target, folder)
+    installed, output = _run(file, target, folder)
     summary = _read_summary(folder / f"{file.stem}_summary_{target.system_config}.csv")
     clock_mhz = float(summary["core_clock"]) / 1e6
     if abs(clock_mhz - target.clock_mhz) > 0.5:
@@ -143,20 +142,28 @@ def compile_network(file: Path, target: VelaTarget, folder: Path) -> Compiled:
 # --- running it ------------------------------------------------------------------------------------------------------
 
 
-def _run(file: Path, target: VelaTarget, folder: Path) -> str:
-    """Run Vela and return its standard output."""
+def _run(file: Path, target: VelaTarget, folder: Path) -> tuple[str, str]:
+    """Run Vela and return its version and its standard output."""
     command = _command(file, target, folder)
+    pipe = subprocess.PIPE
     try:
-        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=TIMEOUT_S, check=False)
-    except subprocess.TimeoutExpired as error:
-        raise CompilerError(
-            f"Vela did not finish {file} for {target.name} within {TIMEOUT_S} s", "try a smaller network"
-        ) from error
+        process = subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, errors="replace")
     except OSError as error:
         raise CompilerError(f"Vela could not be started: {error.strerror}", INSTALL) from error
-    if done.returncode:
-        raise _failure(done, file, target)
-    return done.stdout
+    with process:
+        try:
+            # looking it up takes a while in a large environment, so Vela runs meanwhile
+            installed = version()
+            output, complaints = process.communicate(timeout=TIMEOUT_S)
+        except subprocess.TimeoutExpired as error:
+            raise CompilerError(
+                f"Vela did not finish {file} for {target.name} within {TIMEOUT_S} s", "try a smaller network"
+            ) from error
+        finally:
+            process.kill()
+    if process.returncode:
+        raise _failure(process.returncode, output + "\n" + complaints, file, target)
+    return installed, output
 
 
 def _command(file: Path, target: VelaTarget, folder: Path) -> list[str]:
@@ -181,9 +188,9 @@ def _config_file(target: VelaTarget) -> str:
     return str(path)
 
 
-def _failure(done: subprocess.CompletedProcess[str], file: Path, target: VelaTarget) -> CompilerError:
+def _failure(code: int, said: str, file: Path, target: VelaTarget) -> CompilerError:
     """Return the error for a Vela that ended badly, with the last thing it said."""
-    lines = [line.strip() for line in (done.stdout + "\n" + done.stderr).splitlines() if line.strip()]
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
     last = lines[-1] if lines else "it said nothing"
     if f"No module named {MODULE}" in last or f"No module named '{MODULE.split('.')[0]}" in last:
         return CompilerError(f"Vela, the Ethos-U compiler, is not installed for {sys.executable}", INSTALL)
@@ -193,8 +200,8 @@ def _failure(done: subprocess.CompletedProcess[str], file: Path, target: VelaTar
             f"target {target.name}: Vela refuses its configuration: {reason}",
             f"correct accelerator, system_config, memory_mode or config_file in specs/targets/{target.name}.yaml",
         )
-    if done.returncode < 0:
-        reason = f"crashed ({signal.Signals(-done.returncode).name}): {reason}"
+    if code < 0:
+        reason = f"crashed ({signal.Signals(-code).name}): {reason}"
     return CompilerError(
         f"Vela failed on {file} for {target.name}: {reason}", "check that the file is a full-integer INT8 network"
     )
