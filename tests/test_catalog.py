@@ -336,8 +336,9 @@ def test_a_file_that_is_not_text(project: Path) -> None:
             "ethos-u65-512",
             "ethos-u65-1024",
             "registry/policy.yaml: scenario realtime: unknown target 'ethos-u65-1024'\n"
-            "  fix: did you mean ethos-u85-1024, ethos-u65-512, ethos-u55-128? known: ethos-u55-128, ethos-u55-256, "
-            "ethos-u65-512, ethos-u85-1024",
+            "  fix: did you mean ethos-u85-1024, ethos-u65-512, ethos-u85-512? known: ethos-n78-1tops, "
+            "ethos-n78-4tops, ethos-u55-128, ethos-u55-256, ethos-u55-64, ethos-u65-256, ethos-u65-512, "
+            "ethos-u85-1024, ethos-u85-256, ethos-u85-512",
         ),
         (
             "{minimise: npu.latency_ms}",
