@@ -60,6 +60,17 @@ def printed(renderable: Any) -> str:
 # --- figures as recorded ---------------------------------------------------------------------------------------------
 
 
+def test_a_target_known_by_rules_alone_has_no_latency(outputs: Path) -> None:
+    for variant in VARIANTS:
+        file = outputs / "analyze" / variant / "dense" / "metrics.json"
+        ruled = {"latency_ms": None, "sram_kib": None, "operators_cpu": 28}
+        write_json(file, {**read_json(file), "ethos-n78-4tops": ruled})
+    summary = read_summary(outputs, VARIANTS, FORMS, (*TARGETS, "ethos-n78-4tops"))
+    row = dict(zip(headings(summary), cells(summary, summary.rows[0]), strict=True))
+    assert row["ethos-n78-4tops ms"] == "-"
+    assert row["CPU operators"] == "28"
+
+
 def test_rows_hold_what_the_stages_recorded(outputs: Path) -> None:
     first, second = read(outputs).rows
     assert (first.variant, first.form, first.version) == ("level2_relu", "dense", 1)
