@@ -1,6 +1,6 @@
 # make repro   install, then run the pipeline and print what came out
 # make test    install, then lint, types, import contracts and tests
-PYTHON ?= python3.11
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
@@ -36,9 +36,10 @@ test: lint
 	pytest
 
 lock: install
-	$(BIN)/python -m pip freeze --exclude-editable \
+	sed -n '/^#/p' requirements.lock > requirements.lock.new
+	$(BIN)/python -m pip freeze --all --exclude pip --exclude-editable \
 	  | grep -viE '^(nvidia-|triton)' \
-	  | sed -E 's/^(torch|torchvision)==([0-9.]+).*/\1==\2/' > requirements.lock.new
+	  | sed -E 's/^(torch|torchvision)==([0-9.]+).*/\1==\2/' >> requirements.lock.new
 	mv requirements.lock.new requirements.lock
 
 clean:

@@ -20,6 +20,9 @@ def main() -> None:
         figures = {"mAP50 over epochs": "curves.svg"}
         draw_curves(summary, OUTPUTS, folder / "curves.svg")
         for target in params.targets:
+            # rules, unlike a compiler, give no latency
+            if any(row.npu[target]["latency_ms"] is None for row in summary.rows):
+                continue
             name = f"accuracy-latency-{target}.svg"
             draw_accuracy_latency(summary, target, folder / name)
             figures[f"Accuracy against latency on {target}"] = name

@@ -12,7 +12,16 @@ from pathlib import Path
 import yaml
 
 ROOT = Path(__file__).parents[1]
-COPIED = ("dvc.yaml", ".dvcignore", "requirements.lock", "params.yaml", "specs", "pipelines", "src", "registry/policy.yaml")
+COPIED = (
+    "dvc.yaml",
+    ".dvcignore",
+    "requirements.lock",
+    "params.yaml",
+    "specs",
+    "pipelines",
+    "src",
+    "registry/policy.yaml",
+)
 VARIANTS = ["level3_relu", "level4_leaky"]
 
 DATASET = {
@@ -76,7 +85,7 @@ class Project:
 
     def commit(self, message: str) -> None:
         self.git("add", "-A")
-        self.git("commit", "-q", "-m", message)
+        self.git("commit", "-q", "--allow-empty", "-m", message)
 
     def run(self, *command: str, expect: int = 0, **environment: str) -> subprocess.CompletedProcess[str]:
         """Run a command of the virtual environment; its exit code must be the expected one."""
@@ -95,7 +104,9 @@ class Project:
             },
             check=False,
         )
-        assert done.returncode == expect, f"{command}: exit {done.returncode}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+        assert done.returncode == expect, (
+            f"{command}: exit {done.returncode}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+        )
         return done
 
     def repro(self, *arguments: str) -> set[str]:

@@ -269,6 +269,14 @@ def test_command_for_people() -> None:
     assert "drop_orphans" not in result.stdout
 
 
+def test_command_works_from_a_folder_below(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(project / "specs" / "datasets")
+    assert len(json.loads(run("--dry-run", "--json").stdout)["changes"]) == 2
+    shutil.rmtree(project / "outputs")
+    checked = CliRunner().invoke(app, ["data", "check", "--json"])
+    assert json.loads(checked.stdout)["dataset"] == "small"
+
+
 def test_command_without_a_data_set(project: Path) -> None:
     shutil.rmtree(project / "outputs")
     result = run()

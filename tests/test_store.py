@@ -108,6 +108,14 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     assert caught.value.fix.startswith("make it writable for you, or set MLFLOW_TRACKING_URI")
 
 
+def test_a_store_that_is_a_folder_is_refused_at_once(tmp_path: Path) -> None:
+    root = write_project(tmp_path / "project")
+    (root / "registry/mlflow.db").mkdir(parents=True)
+    with pytest.raises(StoreError) as caught:
+        open_store(root)
+    assert str(caught.value).startswith(f"{root}/registry/mlflow.db: is not a file\n  fix: move it away")
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="the superuser may write anywhere")
 def test_a_folder_that_is_not_writable(root: Path) -> None:
     (root / "registry").chmod(0o555)

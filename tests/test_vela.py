@@ -16,9 +16,9 @@ from tflite_files import Network, small_network
 
 from ethos.errors import CompilerError, SpecError
 from ethos.npu import vela
-from ethos.specs import Target
+from ethos.specs import VelaTarget
 
-U55 = Target(
+U55 = VelaTarget(
     name="ethos-u55-256",
     compiler="vela",
     accelerator="ethos-u55-256",

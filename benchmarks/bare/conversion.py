@@ -15,6 +15,7 @@ import numpy as np
 import onnx
 import onnxslim
 import torch
+
 from ethos.model.head import output_names, to_export_form
 from ethos.model.weights import load_model
 

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import yaml
+
 from ethos.model.activations import ACTIVATIONS
 from ethos.model.engine import prepare
 from ethos.model.levels import GRAPH_STEPS, base_graph

@@ -5,14 +5,14 @@ A mistake is answered with file, line and what was expected.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args, overload
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args, overload
 
 import yaml
 from pydantic import ValidationError
 
 from ethos.errors import SpecError, unknown
+from ethos.files import shown
 from ethos.specs import AnySpec, Dataset, Level, NamedSpec, Params, Policy, Recipe, Spec, Target, Variant
 
 if TYPE_CHECKING:
@@ -103,21 +103,17 @@ def read_spec(path: Path, model: type[AnySpec], **given: Any) -> AnySpec:
     Raises:
         SpecError: The file is missing, no mapping, not YAML, or does not fit the model; with file and line.
     """
-    shown = _shown(path)
-    text, document = _read_mapping(path, shown)
+    place = shown(path)
+    text, document = _read_mapping(path, place)
     if repeated := sorted(set(given) & set(document)):
-        raise SpecError(f"{shown}: '{repeated[0]}' is set by the file's name", f"remove '{repeated[0]}:'")
+        raise SpecError(f"{place}: '{repeated[0]}' is set by the file's name", f"remove '{repeated[0]}:'")
+    form = cast("type[AnySpec]", model.form_of(document))
     try:
-        return model.model_validate({**document, **given})
+        return form.model_validate({**document, **given})
     except ValidationError as error:
         # a misspelt key is often why another one is missing
         problem = min(error.errors(), key=lambda each: each["type"] != "extra_forbidden")
-        raise _explain(problem, shown, text, _keys_at(model, problem["loc"][:-1]) - set(given)) from None
-
-
-def _shown(path: Path) -> str:
-    """Return the path as a user would type it from the working directory."""
-    return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)
+        raise _explain(problem, place, text, _keys_at(form, problem["loc"][:-1]) - set(given)) from None
 
 
 class _StrictLoader(yaml.SafeLoader):
@@ -134,22 +130,22 @@ class _StrictLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def _read_mapping(path: Path, shown: str) -> tuple[str, dict[str, Any]]:
+def _read_mapping(path: Path, place: str) -> tuple[str, dict[str, Any]]:
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise SpecError(f"{shown}: no such file", "create it, or check the name") from None
+        raise SpecError(f"{place}: no such file", "create it, or check the name") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise SpecError(f"{shown}: cannot be read: {error}", "it must be a readable UTF-8 text file") from None
+        raise SpecError(f"{place}: cannot be read: {error}", "it must be a readable UTF-8 text file") from None
     try:
         document = yaml.load(text, Loader=_StrictLoader)  # noqa: S506 - a SafeLoader
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line if error.problem_mark else 0
-        raise SpecError(f"{shown}:{line + 1}: {error.problem}: {_snippet(text, line)}", "correct the YAML") from None
+        raise SpecError(f"{place}:{line + 1}: {error.problem}: {_snippet(text, line)}", "correct the YAML") from None
     except yaml.YAMLError as error:
-        raise SpecError(f"{shown}: {str(error).splitlines()[0]}", "correct the YAML") from None
+        raise SpecError(f"{place}: {str(error).splitlines()[0]}", "correct the YAML") from None
     if not isinstance(document, dict):
-        raise SpecError(f"{shown}: expected a mapping of keys, got {type(document).__name__}", "write 'key: value'")
+        raise SpecError(f"{place}: expected a mapping of keys, got {type(document).__name__}", "write 'key: value'")
     return text, document
 
 
@@ -158,18 +154,18 @@ def _snippet(text: str, line: int) -> str:
     return f"'{lines[line].strip()}'" if line < len(lines) else "end of file"
 
 
-def _explain(problem: ErrorDetails, shown: str, text: str, known: set[str]) -> SpecError:
+def _explain(problem: ErrorDetails, place: str, text: str, known: set[str]) -> SpecError:
     """Return the error for one of pydantic's problems, with the line of its key; `known` are the keys beside it."""
     location = [part for part in problem["loc"] if not str(part).startswith("function-")]
     line = _line_of(yaml.compose(text, Loader=yaml.SafeLoader), location)
     key = ".".join(str(part) for part in location)
     if problem["type"] == "extra_forbidden":
-        return unknown("key", str(location[-1]), known, where=f"{shown}:{line}")
+        return unknown("key", str(location[-1]), known, where=f"{place}:{line}")
     if problem["type"] == "missing":
-        return SpecError(f"{shown}: key '{key}' is missing", f"add '{location[-1]}:'")
+        return SpecError(f"{place}: key '{key}' is missing", f"add '{location[-1]}:'")
     wanted = problem["msg"].removeprefix("Value error, ")
     got = f", got {problem['input']!r}" if not isinstance(problem["input"], dict) else ""
-    return SpecError(f"{shown}:{line}: {key + ': ' if key else ''}{wanted}{got}", "correct that line")
+    return SpecError(f"{place}:{line}: {key + ': ' if key else ''}{wanted}{got}", "correct that line")
 
 
 def _keys_at(model: type[Spec], location: Sequence[int | str]) -> set[str]:

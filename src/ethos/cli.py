@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
-from pathlib import Path
+from pathlib import Path  # noqa: TC003 - typer reads annotations at run time
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ethos.cli_data import data_app
+from ethos.cli_npu import analyze
 from ethos.errors import EthosError, SpecError
 
 if TYPE_CHECKING:
@@ -26,10 +27,12 @@ app = typer.Typer(
 specs_app = typer.Typer(help="Show the specs of this project.", no_args_is_help=True)
 app.add_typer(specs_app, name="specs")
 app.add_typer(data_app, name="data")
+app.command()(analyze)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document for machines.")]
-OUTPUTS = Path("outputs")
+OUTPUTS = "outputs"
 PROGRAM_ERROR = 1
+FILE_WIDTH = 200
 
 
 def main() -> None:
@@ -75,12 +78,13 @@ def init() -> None:
 def summary(as_json: AsJson = False) -> None:
     """Print what the last run gave, and the version selected for each scenario."""
     from ethos import catalog
+    from ethos.registry.tables import selections
     from ethos.reporting.pages import start_sentence
     from ethos.reporting.summary import PROVENANCE, cells, headings, read_summary
     from ethos.reporting.tables import plain_table
 
     params = catalog.load_params()
-    found = read_summary(OUTPUTS, params.variants, params.forms, params.targets)
+    found = read_summary(catalog.project_root() / OUTPUTS, params.variants, params.forms, params.targets)
     answers = _answers(catalog.load_policy())
     if as_json:
         from dataclasses import asdict
@@ -90,11 +94,7 @@ def summary(as_json: AsJson = False) -> None:
     title = f"{found.dataset['name']}: {found.dataset['images']['val']} validation images"
     _print(plain_table(title, headings(found), [cells(found, row) for row in found.rows]))
     typer.echo(f"{start_sentence(found)}\n{PROVENANCE}\n")
-    for answer in answers:
-        if "version" in answer:
-            _print_selection(answer)
-        else:
-            typer.echo(f"{answer['scenario']}: {answer['reason']}\n")
+    _print(selections(answers))
 
 
 @app.command()
@@ -132,37 +132,21 @@ def select(
 
 
 @app.command()
-def analyze(
-    file: Annotated[Path, typer.Argument(help="A full-integer INT8 TFLite file.")],
-    target: Annotated[list[str] | None, typer.Option(help="Target spec; give it more than once for more.")] = None,
-    compiled: Annotated[Path | None, typer.Option(help="Keep the compiled files in this folder.")] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Compile a network for NPUs and show where its operators run and what they cost. Exit 1 if it does not fit."""
-    from ethos import catalog
-    from ethos.npu.analyze import analyze as analyze_file
-    from ethos.npu.tables import render
-
-    targets = [catalog.load("target", name) for name in target or catalog.load_params().targets]
-    report = analyze_file(file, targets, compiled)
-    if as_json:
-        _print_json(report)
-    else:
-        _print(render(report))
-    if not all(found["fits"] for found in report["targets"].values()):
-        raise typer.Exit(PROGRAM_ERROR)
-
-
-@app.command()
 def evaluate(
     file: Annotated[
         Path, typer.Argument(help="A TFLite file with a raw head (decode.json beside it) or in-graph decode.")
     ],
-    data: Annotated[Path, typer.Option(help="A data.yaml in YOLO format, or a materialised data set.")] = OUTPUTS
-    / "dataset",
+    data: Annotated[
+        Path | None,
+        typer.Option(help="A data.yaml in YOLO format, or a materialised data set; the pipeline's own by default."),
+    ] = None,
     split: Annotated[str, typer.Option(help="Side of the data set to score on.")] = "val",
-    conf: Annotated[float | None, typer.Option(help="Lowest confidence; params.yaml's by default.")] = None,
-    iou: Annotated[float | None, typer.Option(help="IoU of non-maximum suppression; params.yaml's by default.")] = None,
+    conf: Annotated[
+        float | None, typer.Option(min=0.0, max=1.0, help="Lowest confidence; params.yaml's by default.")
+    ] = None,
+    iou: Annotated[
+        float | None, typer.Option(min=0.0, max=1.0, help="IoU of non-maximum suppression; params.yaml's by default.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Score a file itself, through its interpreter, under a stated protocol."""
@@ -174,7 +158,8 @@ def evaluate(
     protocol = catalog.load_params().protocol
     given = {key: value for key, value in (("conf", conf), ("iou", iou)) if value is not None}
     protocol = type(protocol).model_validate({**protocol.model_dump(), **given})
-    report = evaluate_file(file, load_samples(data, split), protocol)
+    samples = load_samples(data or catalog.project_root() / OUTPUTS / "dataset", split)
+    report = evaluate_file(file, samples, protocol)
     if as_json:
         _print_json(report)
     else:
@@ -200,8 +185,8 @@ def specs_list(
 @specs_app.command("show")
 def specs_show(
     variant: Annotated[str, typer.Argument(help="Name of a variant.")],
-    classes: Annotated[int, typer.Option(help="Number of classes to build it for.")] = 15,
-    imgsz: Annotated[int, typer.Option(help="Input side in pixels, for the MACs.")] = 640,
+    classes: Annotated[int, typer.Option(min=1, help="Number of classes to build it for.")] = 15,
+    imgsz: Annotated[int, typer.Option(min=32, max=4096, help="Input side in pixels, for the MACs.")] = 640,
     as_json: AsJson = False,
 ) -> None:
     """Build a variant and show its layers with parameters and MACs."""
@@ -256,4 +241,5 @@ def _print_selection(answer: dict[str, Any]) -> None:
 def _print(renderable: Any) -> None:
     from rich.console import Console
 
-    Console(soft_wrap=not sys.stdout.isatty()).print(renderable)
+    # a file or a pipe has no width of its own; folding its lines would only make them harder to read
+    Console(width=None if sys.stdout.isatty() else FILE_WIDTH).print(renderable)

@@ -11,7 +11,7 @@ import typer
 
 data_app = typer.Typer(help="Check, repair and show data sets.", no_args_is_help=True)
 
-OUTPUTS = Path("outputs")
+OUTPUTS = "outputs"
 CHECK_FAILED = 1
 SHOWN_CHANGES = 20
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document for machines.")]
@@ -32,10 +32,11 @@ def data_check(
     as_json: AsJson = False,
 ) -> None:
     """Check a data set and its split. Exit 1 on errors."""
+    from ethos import catalog
     from ethos.data.check import check_data
     from ethos.reporting.tables import check_table
 
-    report = check_data(dataset, source, OUTPUTS / "dataset", offenders)
+    report = check_data(dataset, source, catalog.project_root() / OUTPUTS / "dataset", offenders)
     if as_json:
         _print_json(report)
     else:
@@ -52,10 +53,11 @@ def data_fix(
     as_json: AsJson = False,
 ) -> None:
     """Repair the materialised copy in outputs/dataset; the source stays as it is."""
+    from ethos import catalog
     from ethos.data.fix import fix_data
     from ethos.reporting.tables import plain_table
 
-    report = fix_data(dataset, OUTPUTS / "dataset", only or [], dry_run)
+    report = fix_data(dataset, catalog.project_root() / OUTPUTS / "dataset", only or [], dry_run)
     if as_json:
         _print_json(report)
         return
@@ -76,15 +78,20 @@ def data_fix(
 def data_report(
     dataset: DatasetName = None,
     source: SourceFolder = None,
-    out: Annotated[Path, typer.Option(help="The HTML page to write.")] = OUTPUTS / "data_report.html",
+    out: Annotated[
+        Path | None, typer.Option(help="The HTML page to write; outputs/data_report.html by default.")
+    ] = None,
 ) -> None:
     """Write an HTML page with class, size and position figures, samples, and images that leak side by side."""
+    from ethos import catalog
     from ethos.data.check import using
     from ethos.data.pages import write_page
 
-    with using(dataset, source, OUTPUTS / "dataset") as (folder, spec):
-        write_page(folder, spec, out)
-    typer.echo(f"written: {out}")
+    outputs = catalog.project_root() / OUTPUTS
+    page = out or outputs / "data_report.html"
+    with using(dataset, source, outputs / "dataset") as (folder, spec):
+        write_page(folder, spec, page)
+    typer.echo(f"written: {page}")
 
 
 def _print_json(document: Any) -> None:

@@ -32,6 +32,11 @@ def sha256_json(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def shown(path: Path | str) -> str:
+    """Return a path as one would type it from the working directory; anything else, such as a URI, as it is."""
+    return os.path.relpath(path) if Path(path).is_relative_to(Path.cwd()) else str(path)
+
+
 def read_json(path: Path) -> Any:
     """Return the JSON document in `path`."""
     return json.loads(path.read_text(encoding="utf-8"))

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from ethos import catalog
 from ethos.errors import SpecError
 from ethos.model.levels import Architecture, check_steps, resolve_level
-from ethos.specs import AnySpec, Quantize, Recipe, Spec
+from ethos.specs import AnySpec, Quantize, Recipe, Spec, Weights
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class StartPlan(Spec):
     """Where the run's weights come from; for a warm start, also which network is trained and how."""
 
-    recipe: Recipe
+    weights: Weights
     seed: int
     architecture: Architecture | None = None
     warm_up: Recipe | None = None
@@ -52,18 +52,17 @@ def start_plan(params: Params) -> StartPlan:
     Raises:
         SpecError: The run's recipe, or what its warm start names, is unknown or malformed.
     """
-    recipe = catalog.load("recipe", params.recipe)
-    weights = recipe.weights
+    weights = _recipe(params.recipe).weights
     if weights.level is None or weights.activation is None or weights.recipe is None:
-        return StartPlan(recipe=recipe, seed=params.seed)
-    warm_up = catalog.load("recipe", weights.recipe)
+        return StartPlan(weights=weights, seed=params.seed)
+    warm_up = _recipe(weights.recipe)
     if warm_up.weights.source == "warm_start":
         raise SpecError(
             f"specs/recipes/{warm_up.name}.yaml: a warm start cannot itself need a warm start",
             "let its weights come from scratch, official or path",
         )
     architecture = _architecture(params, weights.level, weights.activation)
-    return StartPlan(recipe=recipe, seed=params.seed, architecture=architecture, warm_up=warm_up)
+    return StartPlan(weights=weights, seed=params.seed, architecture=architecture, warm_up=warm_up)
 
 
 def train_plan(params: Params, variant_name: str) -> TrainPlan:
@@ -74,8 +73,8 @@ def train_plan(params: Params, variant_name: str) -> TrainPlan:
             make.
     """
     variant = catalog.load("variant", variant_name)
-    shared = catalog.load("recipe", params.recipe)
-    recipe = catalog.load("recipe", variant.recipe) if variant.recipe else shared
+    shared = _recipe(params.recipe)
+    recipe = _recipe(variant.recipe) if variant.recipe else shared
     if recipe.weights.source != "scratch" and recipe.weights != shared.weights:
         raise SpecError(
             f"specs/variants/{variant_name}.yaml: recipe '{recipe.name}' starts elsewhere than '{shared.name}'",
@@ -94,7 +93,7 @@ def train_plan(params: Params, variant_name: str) -> TrainPlan:
 def quantize_plan(params: Params, variant_name: str) -> QuantizePlan:
     """Return how a variant of the run is quantized."""
     variant = catalog.load("variant", variant_name)
-    recipe = catalog.load("recipe", variant.recipe or params.recipe)
+    recipe = _recipe(variant.recipe or params.recipe)
     return QuantizePlan(variant=variant_name, imgsz=recipe.imgsz, options=variant.quantize)
 
 
@@ -114,6 +113,11 @@ def read_plan(path: Path, model: type[AnySpec]) -> AnySpec:
         return model.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
     except (OSError, yaml.YAMLError, ValidationError) as error:
         raise SpecError(f"{path}: {str(error).splitlines()[0]}", "run: dvc repro plan") from None
+
+
+def _recipe(name: str) -> Recipe:
+    """Return a recipe without its description, whose wording is no reason to train again."""
+    return catalog.load("recipe", name).model_copy(update={"description": ""})
 
 
 def _architecture(params: Params, level: str, activation: Activation) -> Architecture:

@@ -25,6 +25,11 @@ class Spec(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    @classmethod
+    def form_of(cls, document: dict[str, Any]) -> type[Spec]:  # noqa: ARG003 - for kinds of spec that have several
+        """Return the model of a document of this kind."""
+        return cls
+
 
 AnySpec = TypeVar("AnySpec", bound=Spec)
 
@@ -248,14 +253,14 @@ class Recipe(NamedSpec):
     batch: Positive
     nbs: Positive = 64
     optimizer: Literal["SGD", "AdamW", "Adam"] = "SGD"
-    lr0: Annotated[float, Field(gt=0.0)]
-    lrf: Annotated[float, Field(gt=0.0)]
+    lr0: Annotated[float, Field(gt=0.0, le=1.0)]
+    lrf: Annotated[float, Field(gt=0.0, le=1.0)]
     cos_lr: bool = False
     momentum: Fraction = 0.9
-    weight_decay: Annotated[float, Field(ge=0.0)] = 0.0005
+    weight_decay: Fraction = 0.0005
     warmup_epochs: Annotated[float, Field(ge=0.0)] = 3.0
     warmup_momentum: Fraction = 0.8
-    warmup_bias_lr: Annotated[float, Field(ge=0.0)] = 0.1
+    warmup_bias_lr: Fraction = 0.1
     box: Annotated[float, Field(ge=0.0)] = 7.5
     cls: Annotated[float, Field(ge=0.0)] = 0.5
     dfl: Annotated[float, Field(ge=0.0)] = 1.5
@@ -292,26 +297,52 @@ class Budget(Spec):
 
 
 class Target(NamedSpec):
-    """An NPU with its system: what Vela needs to compile for it, and the memory that is there.
+    """An NPU with its system and the memory that is there. `compiler` says which of its two forms a spec has."""
+
+    compiler: Literal["vela", "rules"]
+    accelerator: str
+    budget: Budget = Budget()
+
+    @classmethod
+    def form_of(cls, document: dict[str, Any]) -> type[Target]:
+        """Return the form that a document has by its `compiler`; this class, which refuses it, if there is none."""
+        return TARGET_FORMS.get(str(document.get("compiler")), Target)
+
+
+class VelaTarget(Target):
+    """What Vela needs to compile for an Ethos-U.
 
     `macs_per_cycle` and `clock_mhz` turn cycles into MAC utilisation and milliseconds. `config_file` is a Vela .ini of
     one's own, relative to the project; without it `system_config` and `memory_mode` name entries of Arm's vela.ini.
     """
 
     compiler: Literal["vela"]
-    accelerator: str
     system_config: str
     memory_mode: str
     macs_per_cycle: Positive
     clock_mhz: Annotated[float, Field(gt=0.0)]
     config_file: str | None = None
-    budget: Budget = Budget()
 
     @model_validator(mode="after")
-    def _macs_agree(self) -> Target:
+    def _macs_agree(self) -> VelaTarget:
         if not self.accelerator.endswith(f"-{self.macs_per_cycle}"):
             raise ValueError(f"macs_per_cycle is {self.macs_per_cycle}, which is not that of {self.accelerator}")
         return self
+
+
+class RulesTarget(Target):
+    """An Ethos-N, judged by its driver's published rules: `variant` of the chip and `driver` version, as in its rules.
+
+    No compiler can be run for it, so there are no cycles and no latency.
+    """
+
+    compiler: Literal["rules"]
+    accelerator: Literal["ethos-n78"]
+    variant: str
+    driver: str
+
+
+TARGET_FORMS: dict[str, type[Target]] = {"vela": VelaTarget, "rules": RulesTarget}
 
 
 GATE = re.compile(

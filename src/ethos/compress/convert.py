@@ -9,10 +9,10 @@ import os
 import sys
 import tempfile
 import warnings
-from contextlib import chdir, contextmanager
+from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout
 from typing import TYPE_CHECKING, Any
 
-from ethos.errors import ModelError
+from ethos.errors import EthosError, ModelError
 from ethos.model.head import INPUT_NAME
 
 if TYPE_CHECKING:
@@ -140,11 +140,14 @@ def quiet(tool: str) -> Iterator[None]:
     sys.stdout.flush()
     sys.stderr.flush()
     saved = [os.dup(1), os.dup(2)]
-    with tempfile.TemporaryFile("w+") as log:
+    # where Python's streams are not the process's own, as in a notebook, both are redirected
+    with tempfile.TemporaryFile("w+", buffering=1) as log, redirect_stdout(log), redirect_stderr(log):
         try:
             os.dup2(log.fileno(), 1)
             os.dup2(log.fileno(), 2)
             yield
+        except EthosError:
+            raise
         except (Exception, SystemExit) as error:
             # onnx2tf ends its process on an operator that it does not know
             log.seek(0)

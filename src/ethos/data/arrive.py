@@ -19,6 +19,7 @@ from ethos.data.draw import draw_picture
 from ethos.data.fetch import fetch
 from ethos.data.findings import Finding
 from ethos.data.folder import find_root, read_folder
+from ethos.data.found import in_project
 from ethos.data.image import UNREADABLE, Seen, see
 from ethos.data.labels import format_labels, read_source_labels
 from ethos.data.split import Item
@@ -78,7 +79,7 @@ def bring(dataset: Dataset, incoming: Path) -> Arrivals:
         return Arrivals(list(_draw(dataset, source, incoming)))
     if isinstance(source, FolderSource):
         return _copy(find_root(source), source.format, dataset, incoming)
-    path = Path(source.file).expanduser() if isinstance(source, ArchiveSource) else fetch(source.url, source.sha256)
+    path = in_project(source.file) if isinstance(source, ArchiveSource) else fetch(source.url, source.sha256)
     return _unpack(path, source, dataset, incoming)
 
 

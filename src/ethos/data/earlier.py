@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ethos.data.describe import DATASET_FILE, lineage
+from ethos.data.found import in_project
 from ethos.data.manifest import MANIFEST_FILE, SIDES, Side, read_manifest
 from ethos.data.split import Item
 from ethos.errors import DataError, SpecError
@@ -15,6 +15,7 @@ from ethos.files import read_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from ethos.specs import Dataset
 
@@ -48,7 +49,7 @@ def read_earlier(into: Path, dataset: Dataset) -> Earlier:
     if dataset.split.method == "keep":
         return Earlier()
     if dataset.split.sides is not None:
-        path = Path(dataset.split.sides)
+        path = in_project(dataset.split.sides)
         if not path.is_file():
             fix = f"copy a {MANIFEST_FILE} there, or remove 'sides' from the spec"
             raise SpecError(f"data set '{dataset.name}': sides: {path}: no such file", fix)

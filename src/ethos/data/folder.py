@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from ethos.data.describe import DATA_FILE
-from ethos.data.found import IMAGE_SUFFIXES, Found, inside_files
+from ethos.data.found import IMAGE_SUFFIXES, Found, in_project, inside_files
 from ethos.errors import DataError
 from ethos.specs import FolderSource
 
@@ -46,7 +46,7 @@ def find_root(source: FolderSource) -> Path:
         shown = f"{source.root_env}={text}"
     else:
         shown = text = str(source.root)
-    root = Path(text).expanduser()
+    root = in_project(text) if source.root_env is None else Path(text).expanduser()
     if not root.is_dir():
         holding = DATA_FILE if source.format == "yolo" else "the data set"
         raise DataError(f"{shown}: no such folder", f"name the folder that holds {holding}")

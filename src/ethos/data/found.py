@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ethos.errors import DataError
+from ethos import catalog
+from ethos.errors import DataError, SpecError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from ethos.data.manifest import Side
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
@@ -34,6 +34,17 @@ class Found:
     boxes: tuple[tuple[int, float, float, float, float], ...] | None = None
     size: tuple[int, int] | None = None
     malformed: tuple[str, ...] = ()
+
+
+def in_project(text: str) -> Path:
+    """Return a path that a spec gives relative to the project; outside of one, relative to the working directory."""
+    path = Path(text).expanduser()
+    if path.is_absolute():
+        return path
+    try:
+        return catalog.project_root() / path
+    except SpecError:
+        return path
 
 
 def inside_files(folder: Path, root: Path) -> list[Path]:

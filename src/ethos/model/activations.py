@@ -28,6 +28,8 @@ class ActivationKind:
 
 
 LEAKY_SLOPE = 0.1
+# kept among PyTorch's activations, though they are none
+NO_ACTIVATIONS = {"MultiheadAttention", "Softmax", "Softmax2d", "LogSoftmax"}
 ACTIVATIONS: dict[Activation, ActivationKind] = {
     "silu": ActivationKind("torch.nn.SiLU()", "SiLU", "Sigmoid"),
     "relu": ActivationKind("torch.nn.ReLU()", "ReLU", "Relu"),
@@ -70,14 +72,21 @@ def activation_uses(model: nn.Module) -> list[tuple[str, str]]:
     from ultralytics.nn.modules.conv import Conv
 
     uses = []
-    parents = dict(model.named_modules(remove_duplicate=False))
-    for name, module in parents.items():
-        if not isinstance(module, Conv):
-            continue
-        written = _written(module.act)
-        if written != "Identity()" or not _linear_by_design(name, parents):
-            uses.append((name, written))
+    modules = dict(model.named_modules(remove_duplicate=False))
+    for name, module in modules.items():
+        if isinstance(module, Conv):
+            written = _written(module.act)
+            if written != "Identity()" or not _linear_by_design(name, modules):
+                uses.append((name, written))
+        elif _is_activation(module) and not isinstance(modules[name.rpartition(".")[0]], Conv):
+            # some blocks hold one of their own, which no declaration reaches
+            uses.append((name, _written(module)))
     return uses
+
+
+def _is_activation(module: nn.Module) -> bool:
+    kind = type(module)
+    return kind.__module__ == "torch.nn.modules.activation" and kind.__name__ not in NO_ACTIVATIONS
 
 
 def _linear_by_design(name: str, modules: dict[str, nn.Module]) -> bool:

@@ -5,10 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ethos import catalog
+from ethos.errors import SpecError
 from ethos.model.levels import Architecture, Network, build, resolve_level
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+LARGEST_STRIDE = 32
 
 
 def describe(variant_name: str, classes: int, imgsz: int) -> dict[str, Any]:
@@ -20,8 +23,10 @@ def describe(variant_name: str, classes: int, imgsz: int) -> dict[str, Any]:
         imgsz: Side of the square input in pixels, for the MACs.
 
     Raises:
-        SpecError: The variant, its level or a step is unknown.
+        SpecError: The variant, its level or a step is unknown, or the side is no multiple of the largest stride.
     """
+    if imgsz % LARGEST_STRIDE:
+        raise SpecError(f"input side {imgsz} is no multiple of {LARGEST_STRIDE}", "give one, such as 640")
     variant = catalog.load("variant", variant_name)
     base, steps = resolve_level(variant.level)
     names = tuple(f"class{index}" for index in range(classes))

@@ -121,17 +121,22 @@ def base_graph(name: str) -> Graph:
 
 
 def _construct(graph: Graph, classes: int) -> Network:
-    """Return the network of a layer list."""
+    """Return the network of a layer list; the activation that the engine sets for all later networks is put back."""
+    from ultralytics.nn.modules.conv import Conv
     from ultralytics.nn.tasks import DetectionModel
 
+    default = Conv.default_act
     try:
         return DetectionModel(copy.deepcopy(graph), ch=3, nc=classes, verbose=False)
     except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         # the engine builds what it reads and runs it once, so a wrong layer fails anywhere
-        reason = f"{type(error).__name__}: {str(error).splitlines()[0]}"
+        text, _, _ = str(error).partition("\n")
         raise ModelError(
-            f"the level's graph is no network: {reason}", "check the arguments of the level's steps"
+            f"the level's graph is no network: {type(error).__name__}: {text}",
+            "check the arguments of the level's steps",
         ) from None
+    finally:
+        Conv.default_act = default
 
 
 def _apply(table: Mapping[str, Callable[..., None]], step: Mapping[str, Any], subject: object) -> None:

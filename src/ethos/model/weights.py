@@ -1,11 +1,11 @@
 """Weights on disk, without executable code: safetensors plus a description of the architecture.
 
-A .pt file is a pickle and may run code when opened; it is read weights-only against an allow-list of layer classes.
+A .pt file is a pickle and may run code when opened; it is read weights-only, with a stand-in for every layer
+class that it names and a refusal of anything else.
 """
 
 from __future__ import annotations
 
-import importlib
 import pickle
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -22,8 +22,19 @@ if TYPE_CHECKING:
 
 WEIGHTS_FILE = "weights.safetensors"
 ARCHITECTURE_FILE = "architecture.json"
-LAYER_MODULES = ("torch.nn.modules.", "ultralytics.nn.modules.")
-MODEL_CLASSES = ("ultralytics.nn.tasks.DetectionModel",)
+NETWORK_MODULES = ("torch.nn.modules.", "ultralytics.")
+# what damaged or hostile pickles raise, somewhere in PyTorch
+UNREADABLE = (
+    ArithmeticError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    pickle.UnpicklingError,
+)
 
 
 @dataclass(frozen=True)
@@ -110,41 +121,38 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 def _read_pickle(path: Path) -> dict[str, Tensor]:
     import torch
 
-    from ethos.model.engine import prepare
-
-    prepare()
     try:
         needed = torch.serialization.get_unsafe_globals_in_checkpoint(str(path))
-        refused = [name for name in needed if not _is_layer(name)]
+        refused = [name for name in needed if not name.startswith(NETWORK_MODULES)]
         if refused:
             raise ModelError(
                 f"{path}: refused, since opening it would use {', '.join(refused[:3])}",
                 "export the weights as .safetensors, or save a checkpoint that holds nothing but the network",
             )
-        with torch.serialization.safe_globals([_resolve(name) for name in needed]):
+        # the classes themselves are never used: a constructor such as DetectionModel's evaluates text that it is given
+        stand_in = _stand_in()
+        with torch.serialization.safe_globals([(stand_in, name) for name in needed]):
             checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, ValueError, EOFError, OSError, pickle.UnpicklingError) as error:
-        reason = str(error).splitlines()[0]
+        tensors = _state_of(checkpoint)
+    except UNREADABLE as error:
+        reason = str(error).partition("\n")[0]
         raise ModelError(f"{path}: not a readable PyTorch file: {reason}", "make or fetch the file again") from None
-    return _state_of(checkpoint, path)
+    if not tensors:
+        raise ModelError(f"{path}: holds no weights", "use a detection checkpoint")
+    return tensors
 
 
-def _is_layer(name: str) -> bool:
-    """Return whether a class named in a pickle is a plain network layer or a detection model."""
-    if name in MODEL_CLASSES:
-        return True
-    return name.startswith(LAYER_MODULES) and isinstance(_resolve(name), type)
+def _stand_in() -> Any:
+    """Return a class that takes the place of every layer and only holds what was pickled with it."""
+    from torch import nn
+
+    class Holder(nn.Module):
+        pass
+
+    return Holder
 
 
-def _resolve(name: str) -> Any:
-    module, _, attribute = name.rpartition(".")
-    try:
-        return getattr(importlib.import_module(module), attribute, None)
-    except ImportError:
-        return None
-
-
-def _state_of(checkpoint: Any, path: Path) -> dict[str, Tensor]:
+def _state_of(checkpoint: Any) -> dict[str, Tensor]:
     """Return the tensors of an Ultralytics checkpoint (its EMA where it has one), a module, or a plain state dict."""
     import torch
 
@@ -152,7 +160,5 @@ def _state_of(checkpoint: Any, path: Path) -> dict[str, Tensor]:
         checkpoint = checkpoint.get("ema") or checkpoint.get("model") or checkpoint
     if isinstance(checkpoint, torch.nn.Module):
         checkpoint = checkpoint.float().state_dict()
-    tensors = {name: value for name, value in dict(checkpoint).items() if isinstance(value, torch.Tensor)}
-    if not tensors:
-        raise ModelError(f"{path}: holds no weights", "use a detection checkpoint")
-    return tensors
+    named = checkpoint if isinstance(checkpoint, dict) else {}
+    return {name: value for name, value in named.items() if isinstance(value, torch.Tensor)}

@@ -11,37 +11,51 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ethos.errors import ModelError
+from ethos.errors import CompilerError, ModelError
 from ethos.files import new_file, sha256_file
 from ethos.npu import vela
-from ethos.npu.graph import INTEGER_TYPES, Graph, census, fingerprint, total_macs
-from ethos.npu.placement import Placement, is_region, place_compiled
+from ethos.npu.advice import advise
+from ethos.npu.graph import INTEGER_TYPES, Graph, census, fingerprint, macs, output_name, total_macs
+from ethos.npu.history import npu_functions
+from ethos.npu.memory import live_bytes, operator_bytes
+from ethos.npu.n78 import chip_of
+from ethos.npu.placement import Placement, is_region, place_compiled, place_ruled
+from ethos.npu.rules import refusals
 from ethos.npu.tflite import read_graph
+from ethos.specs import RulesTarget, VelaTarget
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from ethos.specs import Budget, Target
 
 SCHEMA = 1
 FLAT_FIGURES = ("latency_ms", "cycles_total", "sram_kib", "operators_cpu", "mac_utilisation")
 PLACEMENT_FIGURES = (
-    *("operators_npu", "operators_cpu", "operator_coverage", "mac_coverage", "macs"),
-    *("regions", "regions_with_macs", "crossings_npu_cpu", "crossings_cpu_npu"),
+    *("operators_npu", "operators_cpu", "operator_coverage", "mac_coverage", "byte_coverage", "macs"),
+    *("regions", "regions_with_macs", "crossings_npu_cpu", "crossings_cpu_npu", "bytes_npu_cpu", "bytes_cpu_npu"),
 )
+# figures of a Vela target that rules cannot give
+UNKNOWN_TO_RULES = ("cycles_total", "latency_ms", "fps", "mac_utilisation", "sram_kib", "dram_kib", "flash_kib")
 SHARE_DIGITS = 6
+# detectors have some hundreds; regions and advice take quadratic time in hostile cases
+MAX_OPERATORS = 10_000
 
 
-def analyze(file: Path, targets: Sequence[Target], compiled_into: Path | None = None) -> dict[str, Any]:
-    """Compile a full-integer TFLite file for each target and return the figures.
+def analyze(
+    file: Path, targets: Sequence[Target], compiled_into: Path | None = None, verify: bool = False
+) -> dict[str, Any]:
+    """Compile a full-integer TFLite file for each target, or judge it by the target's rules, and return the figures.
 
-    Targets are compiled side by side, one process each. Cycles, latency and memory are the compiler's estimates.
+    Targets are compiled side by side, one process each. Cycles, latency and memory are the compiler's estimates, and
+    null where only rules are known.
 
     Args:
         file: The TFLite file.
         targets: What to compile for.
         compiled_into: Folder that receives `<target>.tflite`; it is written when every target has succeeded. The
             report names these files relative to the folder's parent.
+        verify: Make each advised change on the file and compile it too: some five times the work.
 
     Raises:
         ModelError: The file is missing, damaged, or nothing that can be compiled.
@@ -50,25 +64,55 @@ def analyze(file: Path, targets: Sequence[Target], compiled_into: Path | None = 
     """
     graph = read_graph(file)
     _check_analysable(graph)
-    with tempfile.TemporaryDirectory(prefix="ethos-analyze-") as folder:
-        work = partial(_analyze_one, graph, folder=Path(folder), compiled_into=compiled_into)
-        with ThreadPoolExecutor(max_workers=min(len(targets), os.cpu_count() or 1) or 1) as pool:
-            reports = list(pool.map(work, targets))
+    with tempfile.TemporaryDirectory(prefix="ethos-analyze-") as name, ThreadPoolExecutor(max_workers=1) as beside:
+        folder = Path(name)
+        # while the compiler runs in a process of its own
+        facts = beside.submit(_facts, graph)
+        reports = _analyze_all(graph, targets, folder, compiled_into)
+        advice = advise(graph, reports, partial(_figures, targets=targets) if verify else None, folder)
         if compiled_into:
-            _keep(Path(folder), targets, compiled_into)
+            _keep(folder, targets, compiled_into)
     return {
         "schema": SCHEMA,
         "file": str(file),
-        "sha256": sha256_file(file),
+        **facts.result(),
+        "targets": reports,
+        "advice": advice,
+    }
+
+
+def _facts(graph: Graph) -> dict[str, Any]:
+    """Return what is known of a network without any target."""
+    return {
+        "sha256": sha256_file(graph.file),
         "graph": {
             "fingerprint": fingerprint(graph),
             "operators": census(graph),
             "macs": total_macs(graph),
             "inputs": [_interface(graph, index) for index in graph.inputs],
             "outputs": [_interface(graph, index) for index in graph.outputs],
+            "live_kib": [round(size / vela.KIB, 3) for size in live_bytes(graph)],
+            "historical": npu_functions(graph),
         },
-        "targets": {target.name: report for target, report in zip(targets, reports, strict=True)},
     }
+
+
+def _analyze_all(
+    graph: Graph, targets: Sequence[Target], folder: Path, compiled_into: Path | None
+) -> dict[str, dict[str, Any]]:
+    work = partial(_analyze_one, graph, folder=folder, compiled_into=compiled_into)
+    with ThreadPoolExecutor(max_workers=min(len(targets), os.cpu_count() or 1) or 1) as pool:
+        return {target.name: report for target, report in zip(targets, pool.map(work, targets), strict=True)}
+
+
+def _figures(file: Path, targets: Sequence[Target]) -> dict[str, dict[str, Any]] | None:
+    """Return the reports of a changed file, none if it is refused."""
+    place = file.with_suffix("")
+    place.mkdir(exist_ok=True)
+    try:
+        return _analyze_all(read_graph(file), targets, place, None)
+    except (CompilerError, ModelError):
+        return None
 
 
 def flat_figures(report: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -78,6 +122,11 @@ def flat_figures(report: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 def _check_analysable(graph: Graph) -> None:
     """Refuse what the compiler would accept without complaint and give figures for that mean nothing."""
+    if len(graph.operators) > MAX_OPERATORS:
+        raise ModelError(
+            f"{graph.file}: {len(graph.operators)} operators, at most {MAX_OPERATORS} are analyzed",
+            "give a network for an NPU",
+        )
     if any(is_region(operator) for operator in graph.operators):
         raise ModelError(f"{graph.file}: already compiled for an Ethos-U", "give the file it was compiled from")
     if opened := [graph.tensors[index].name for index in graph.inputs if graph.tensors[index].dynamic]:
@@ -90,10 +139,36 @@ def _check_analysable(graph: Graph) -> None:
 def _analyze_one(graph: Graph, target: Target, folder: Path, compiled_into: Path | None) -> dict[str, Any]:
     place = folder / target.name
     place.mkdir(exist_ok=True)
-    return COMPILERS[target.compiler](graph, target, place, compiled_into)
+    if isinstance(target, RulesTarget):
+        return _with_rules(graph, target)
+    if isinstance(target, VelaTarget):
+        return _with_vela(graph, target, place, compiled_into)
+    raise TypeError(f"{target.name}: no analysis for {type(target).__name__}")
 
 
-def _with_vela(graph: Graph, target: Target, folder: Path, compiled_into: Path | None) -> dict[str, Any]:
+def _with_rules(graph: Graph, target: RulesTarget) -> dict[str, Any]:
+    """Return the figures that rules give; those of time and memory, for which there is no model, are null."""
+    chip = chip_of(target)
+    placement = place_ruled(graph, refusals(graph, chip))
+    return {
+        "provenance": "rule",
+        "compiler": {"name": "rules", "version": target.driver},
+        "accelerator": target.accelerator,
+        "variant": {"name": target.variant, **chip.variant.model_dump()},
+        "driver": {"release": target.driver, "library": chip.driver.library},
+        **{figure: getattr(placement, figure) for figure in PLACEMENT_FIGURES},
+        **dict.fromkeys(UNKNOWN_TO_RULES),
+        "budget": target.budget.model_dump(),
+        "over_budget": {},
+        "over_budget_kib": None,
+        "fits": None,
+        "fallbacks": [asdict(each) for each in placement.fallbacks],
+        "operators": _operators(graph, placement),
+        "layers": [],
+    }
+
+
+def _with_vela(graph: Graph, target: VelaTarget, folder: Path, compiled_into: Path | None) -> dict[str, Any]:
     compiled = vela.compile_network(graph.file, target, folder)
     placement = place_compiled(graph, read_graph(compiled.file), compiled.refusals)
     kept = compiled.file.replace(folder / f"{target.name}.tflite")
@@ -109,16 +184,44 @@ def _with_vela(graph: Graph, target: Target, folder: Path, compiled_into: Path |
         **_time(compiled, placement, target),
         **_memory(compiled, target.budget),
         "traffic_bytes": dict(compiled.traffic_bytes),
+        "bandwidth_gb_s": _bandwidth(compiled),
+        "weight_bytes": dict(compiled.weight_bytes),
         "compiled": {
             "path": f"{compiled_into.name}/{kept.name}" if compiled_into else None,
             "sha256": sha256_file(kept),
         },
         "fallbacks": [asdict(each) for each in placement.fallbacks],
+        "operators": _operators(graph, placement),
         "layers": [_layer(layer, compiled, target) for layer in compiled.layers],
     }
 
 
-def _time(compiled: vela.Compiled, placement: Placement, target: Target) -> dict[str, Any]:
+def _operators(graph: Graph, placement: Placement) -> list[dict[str, Any]]:
+    """Return where each operator of the file runs, in running order; `region` is null where it is not known."""
+    return [
+        {
+            "operator": operator.kind,
+            "name": output_name(graph, operator),
+            "placement": "npu" if operator.index in placement.on_npu else "cpu",
+            "region": placement.region_of.get(operator.index),
+            "macs": macs(graph, operator),
+            "bytes": operator_bytes(graph, operator),
+        }
+        for operator in graph.operators
+    ]
+
+
+def _bandwidth(compiled: vela.Compiled) -> dict[str, dict[str, float]]:
+    """Return what each memory in use can move and, averaged over an inference, has to move, in GB/s."""
+    seconds = compiled.latency_ms / 1000
+    return {
+        memory: {"available": compiled.bandwidth_gb_s[memory], "used": moved / seconds / 1e9 if seconds else 0.0}
+        for memory, moved in compiled.traffic_bytes.items()
+        if moved
+    }
+
+
+def _time(compiled: vela.Compiled, placement: Placement, target: VelaTarget) -> dict[str, Any]:
     """Return the time figures: they cover what runs on the NPU alone, and are null if nothing does."""
     total = compiled.cycles["total"]
     runs = total > 0
@@ -149,7 +252,7 @@ def _memory(compiled: vela.Compiled, budget: Budget) -> dict[str, Any]:
     }
 
 
-def _layer(layer: vela.Layer, compiled: vela.Compiled, target: Target) -> dict[str, Any]:
+def _layer(layer: vela.Layer, compiled: vela.Compiled, target: VelaTarget) -> dict[str, Any]:
     """Return one row of the layer table; `share` is of all cycles, `util` of the MACs that its cycles could do."""
     possible = layer.cycles * target.macs_per_cycle
     return {
@@ -176,9 +279,8 @@ def _interface(graph: Graph, index: int) -> dict[str, Any]:
 
 def _keep(folder: Path, targets: Sequence[Target], compiled_into: Path) -> None:
     for target in targets:
+        if not isinstance(target, VelaTarget):
+            continue
         name = f"{target.name}.tflite"
         with new_file(compiled_into / name) as temporary:
             shutil.copyfile(folder / target.name / name, temporary)
-
-
-COMPILERS: dict[str, Callable[[Graph, Target, Path, Path | None], dict[str, Any]]] = {"vela": _with_vela}

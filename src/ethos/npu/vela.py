@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from ethos.specs import Target
+    from ethos.specs import VelaTarget
 
 DISTRIBUTION = "ethos-u-vela"
 MODULE = "ethosu.vela"
@@ -30,8 +30,14 @@ MODULE = "ethosu.vela"
 ARM_CONFIG_FILE = "Arm/vela.ini"
 TIMEOUT_S = 600
 KIB = 1024
+GB_PER_GIB = 1024**3 / 1e9
 INSTALL = "run `make setup` (or `pip install ethos-u-vela`)"
 
+# the memory modes of Arm's vela.ini; which of them a system can have is Vela's to say
+MEMORY_MODES = (
+    *("Sram_Only", "Shared_Sram", "Dedicated_Sram"),
+    *("Dedicated_Sram_256KB", "Dedicated_Sram_384KB", "Dedicated_Sram_512KB"),
+)
 MEMORIES = ("sram", "dram", "on_chip_flash", "off_chip_flash")
 CYCLE_KINDS = ("total", "npu", *(f"{memory}_access" for memory in MEMORIES))
 # the last column of the per-layer file is a tensor name, unquoted, that may itself hold commas
@@ -67,8 +73,10 @@ class Layer:
 class Compiled:
     """What Vela made of a file, and its estimates.
 
-    `cycles` by kind (see `CYCLE_KINDS`), `memory_kib` the peak use and `traffic_bytes` the bytes moved per inference,
-    both by memory (see `MEMORIES`); `refusals` holds Vela's reason by the output name of each operator that it refused.
+    `cycles` by kind (see `CYCLE_KINDS`); by memory (see `MEMORIES`) `memory_kib` the peak use, `traffic_bytes` what is
+    moved in an inference, `bandwidth_gb_s` what it can move at most; `weight_bytes` the size of the weights as given
+    (`original`) and as compressed for the NPU (`encoded`); `refusals` Vela's reason by the output name of each operator
+    that it refused.
     """
 
     file: Path
@@ -79,6 +87,8 @@ class Compiled:
     cycles: Mapping[str, int]
     memory_kib: Mapping[str, float]
     traffic_bytes: Mapping[str, int]
+    bandwidth_gb_s: Mapping[str, float]
+    weight_bytes: Mapping[str, int]
     layers: tuple[Layer, ...]
     refusals: Mapping[str, str]
 
@@ -95,15 +105,14 @@ def version() -> str:
         raise CompilerError("Vela, the Ethos-U compiler, is not installed", INSTALL) from error
 
 
-def compile_network(file: Path, target: Target, folder: Path) -> Compiled:
+def compile_network(file: Path, target: VelaTarget, folder: Path) -> Compiled:
     """Compile a TFLite file for a target; what Vela writes goes to `folder`.
 
     Raises:
         CompilerError: Vela is missing, refuses the target's configuration, or fails on the file.
         SpecError: The target's configuration file is not there, or its clock is not the target's.
     """
-    installed = version()
-    output = _run(file, target, folder)
+    installed, output = _run(file, target, folder)
     summary = _read_summary(folder / f"{file.stem}_summary_{target.system_config}.csv")
     clock_mhz = float(summary["core_clock"]) / 1e6
     if abs(clock_mhz - target.clock_mhz) > 0.5:
@@ -120,6 +129,11 @@ def compile_network(file: Path, target: Target, folder: Path) -> Compiled:
         cycles={kind: int(summary[f"cycles_{kind}"]) for kind in CYCLE_KINDS},
         memory_kib={memory: float(summary[f"{memory}_memory_used"]) for memory in MEMORIES},
         traffic_bytes={memory: int(summary[f"{memory}_total_bytes"]) for memory in MEMORIES},
+        bandwidth_gb_s={memory: float(summary[f"{memory}_bandwidth"]) * GB_PER_GIB for memory in MEMORIES},
+        weight_bytes={
+            "original": int(summary["total_original_weights"]),
+            "encoded": int(summary["total_npu_encoded_weights"]),
+        },
         layers=_read_layers(folder / f"{file.stem}_per-layer.csv"),
         refusals=_read_refusals(output),
     )
@@ -128,23 +142,31 @@ def compile_network(file: Path, target: Target, folder: Path) -> Compiled:
 # --- running it ------------------------------------------------------------------------------------------------------
 
 
-def _run(file: Path, target: Target, folder: Path) -> str:
-    """Run Vela and return its standard output."""
+def _run(file: Path, target: VelaTarget, folder: Path) -> tuple[str, str]:
+    """Run Vela and return its version and its standard output."""
     command = _command(file, target, folder)
+    pipe = subprocess.PIPE
     try:
-        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=TIMEOUT_S, check=False)
-    except subprocess.TimeoutExpired as error:
-        raise CompilerError(
-            f"Vela did not finish {file} for {target.name} within {TIMEOUT_S} s", "try a smaller network"
-        ) from error
+        process = subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, errors="replace")
     except OSError as error:
         raise CompilerError(f"Vela could not be started: {error.strerror}", INSTALL) from error
-    if done.returncode:
-        raise _failure(done, file, target)
-    return done.stdout
+    with process:
+        try:
+            # looking it up takes a while in a large environment, so Vela runs meanwhile
+            installed = version()
+            output, complaints = process.communicate(timeout=TIMEOUT_S)
+        except subprocess.TimeoutExpired as error:
+            raise CompilerError(
+                f"Vela did not finish {file} for {target.name} within {TIMEOUT_S} s", "try a smaller network"
+            ) from error
+        finally:
+            process.kill()
+    if process.returncode:
+        raise _failure(process.returncode, output + "\n" + complaints, file, target)
+    return installed, output
 
 
-def _command(file: Path, target: Target, folder: Path) -> list[str]:
+def _command(file: Path, target: VelaTarget, folder: Path) -> list[str]:
     # -P: a folder named ethosu where the user stands must not be taken for the compiler
     return [
         *(sys.executable, "-P", "-m", MODULE, str(file.absolute())),
@@ -157,7 +179,7 @@ def _command(file: Path, target: Target, folder: Path) -> list[str]:
     ]
 
 
-def _config_file(target: Target) -> str:
+def _config_file(target: VelaTarget) -> str:
     if target.config_file is None:
         return ARM_CONFIG_FILE
     path = project_root() / target.config_file
@@ -166,9 +188,9 @@ def _config_file(target: Target) -> str:
     return str(path)
 
 
-def _failure(done: subprocess.CompletedProcess[str], file: Path, target: Target) -> CompilerError:
+def _failure(code: int, said: str, file: Path, target: VelaTarget) -> CompilerError:
     """Return the error for a Vela that ended badly, with the last thing it said."""
-    lines = [line.strip() for line in (done.stdout + "\n" + done.stderr).splitlines() if line.strip()]
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
     last = lines[-1] if lines else "it said nothing"
     if f"No module named {MODULE}" in last or f"No module named '{MODULE.split('.')[0]}" in last:
         return CompilerError(f"Vela, the Ethos-U compiler, is not installed for {sys.executable}", INSTALL)
@@ -178,8 +200,8 @@ def _failure(done: subprocess.CompletedProcess[str], file: Path, target: Target)
             f"target {target.name}: Vela refuses its configuration: {reason}",
             f"correct accelerator, system_config, memory_mode or config_file in specs/targets/{target.name}.yaml",
         )
-    if done.returncode < 0:
-        reason = f"crashed ({signal.Signals(-done.returncode).name}): {reason}"
+    if code < 0:
+        reason = f"crashed ({signal.Signals(-code).name}): {reason}"
     return CompilerError(
         f"Vela failed on {file} for {target.name}: {reason}", "check that the file is a full-integer INT8 network"
     )

@@ -46,6 +46,9 @@ def check_writable(root: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StoreError(f"{folder}: cannot be made: {error.strerror}", WRITABLE) from None
+    if file.exists() and not file.is_file():
+        # MLflow would try to open it for minutes
+        raise StoreError(f"{file}: is not a file", "move it away; the store's database belongs there")
     for path in (folder, file):
         if path.exists() and not os.access(path, os.W_OK):
             raise StoreError(f"{path}: is not writable", WRITABLE)

@@ -116,7 +116,9 @@ def _log_stages(store: Store, candidate: Candidate, parent: str, model_id: str) 
     protocol = {key: value for key, value in candidate.protocol.items() if key != "tools"}
     npu = {name: value for name, value in figures.items() if name.startswith("npu.")}
     scores = {name: value for name, value in figures.items() if name.startswith(("fp32.", "int8."))}
-    scores |= {f"int8.map50/{row['name']}": row["map50"] for row in candidate.scores["int8"]["per_class"]}
+    # a class without boxes in the split has no score
+    classes = [row for row in candidate.scores["int8"]["per_class"] if row["map50"] is not None]
+    scores |= {f"int8.map50/{row['name']}": row["map50"] for row in classes}
     rest = {name: value for name, value in figures.items() if name not in npu and name not in scores}
     quantized = {**candidate.plans[1].options.model_dump(), "imgsz": candidate.quantize["imgsz"]}
     stages: tuple[tuple[str, dict[str, Any], dict[str, float], tuple[str, ...]], ...] = (

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from ethos.files import shown
 from ethos.registry.policy import parse_gate, show
 
 if TYPE_CHECKING:
@@ -44,6 +44,14 @@ def selection(document: dict[str, Any]) -> Group:
     return Group(*parts)
 
 
+def selections(documents: Sequence[dict[str, Any]]) -> Table:
+    """Return what serves each scenario, in a few lines each; a document without a version only says why."""
+    table = Table.grid(padding=(0, 2))
+    for document in documents:
+        table.add_row(Text(document["scenario"], style="bold"), Text(_in_short(document)))
+    return table
+
+
 def rejections(rejected: Sequence[dict[str, Any]]) -> Table:
     """Return rejected versions with the first gate that each fails."""
     table = Table(title="rejected", title_justify="left")
@@ -55,13 +63,30 @@ def rejections(rejected: Sequence[dict[str, Any]]) -> Table:
     return table
 
 
+def _in_short(document: dict[str, Any]) -> str:
+    if "version" not in document:
+        return f"{document['reason']}\n"
+    figures = document["npu"][document["target"]]
+    latency = show("npu.latency_ms", figures.get("latency_ms"))
+    lines = [
+        f"version {document['version']}, {document['variant']} ({document['form']}): INT8 mAP50 "
+        f"{document['int8']['map50']:.3f} (measured), {latency} on {document['target']} ({figures['provenance']})",
+        document["reason"],
+        shown(document["artifact"]["path"]),
+        f"SHA-256 {document['artifact']['sha256']}",
+    ]
+    if document.get("disagreement"):
+        lines.append(f"note: {document['disagreement']}")
+    return "\n".join(lines) + "\n"
+
+
 def _head(document: dict[str, Any]) -> Table:
     table = Table.grid(padding=(0, 2))
     rows = (
         (document["scenario"], f"{document['model']} version {document['version']}"),
         ("variant", f"{document['variant']} ({document['form']}), stage {document['stage']}"),
         ("reason", document["reason"]),
-        ("file", _short(document["artifact"]["path"])),
+        ("file", shown(document["artifact"]["path"])),
         ("sha256", document["artifact"]["sha256"]),
     )
     for key, value in rows:
@@ -81,7 +106,7 @@ def _scores(document: dict[str, Any]) -> Table:
 
 
 def _npu(document: dict[str, Any]) -> Table:
-    table = Table(title="NPU", title_justify="left")
+    table = Table(title="NPU (* the scenario's target)", title_justify="left")
     table.add_column("figure")
     for target, values in document["npu"].items():
         table.add_column(f"{target}{' *' if target == document['target'] else ''} ({values['provenance']})")
@@ -99,9 +124,3 @@ def _candidates(candidates: Sequence[dict[str, Any]]) -> Table:
         value = "" if row["objective"] is None else f"{row['objective']:.5g}"
         table.add_row(str(row["version"]), row["variant"], row["form"], "yes" if row["passes"] else "no", value)
     return table
-
-
-def _short(place: str) -> str:
-    """Return a path as one would type it from the working directory."""
-    path = Path(place)
-    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else place

@@ -69,5 +69,8 @@ def _save(figure: Any, axes: Any, path: Path) -> None:
     axes.grid(visible=True, alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
-    # without a date the same run gives the same bytes
-    figure.savefig(path, format="svg", metadata={"Date": None})
+    from matplotlib import rc_context
+
+    # with neither a date nor random identifiers the same run gives the same bytes
+    with rc_context({"svg.hashsalt": path.name}):
+        figure.savefig(path, format="svg", metadata={"Date": None})

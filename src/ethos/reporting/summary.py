@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ethos.errors import DataError
-from ethos.files import read_json
+from ethos.files import read_json, shown
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -99,6 +99,12 @@ def _row(outputs: Path, variant: str, form: str, chosen: dict[int, list[str]]) -
     )
 
 
+def _signed(points: float) -> str:
+    """Return a loss in points with two decimals; one that rounds to nothing has no sign."""
+    text = f"{points:+.2f}"
+    return text if float(text) else "0.00"
+
+
 def _scenarios_of(decisions: dict[str, Any]) -> dict[int, list[str]]:
     chosen: dict[int, list[str]] = {}
     for name, decision in decisions["scenarios"].items():
@@ -111,14 +117,14 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         document: dict[str, Any] = read_json(path)
     except FileNotFoundError:
-        raise DataError(f"{path}: no such output", "run the pipeline first: make repro") from None
+        raise DataError(f"{shown(path)}: no such output", "run the pipeline first: make repro") from None
     return document
 
 
 def headings(summary: Summary) -> list[str]:
     """Return the columns of the summary table."""
-    fixed = ["variant", "form", "version", "parameters", "GMAC", "INT8 KiB", "mAP50 FP32", "mAP50 INT8", "loss, points"]
-    return [*fixed, *(f"{target}, ms" for target in summary.targets), "SRAM KiB", "CPU operators", "scenario"]
+    fixed = ["variant", "form", "version", "parameters", "GMAC", "INT8 KiB", "FP32 mAP50", "INT8 mAP50", "loss points"]
+    return [*fixed, *(f"{target} ms" for target in summary.targets), "SRAM KiB", "CPU operators", "scenario"]
 
 
 def cells(summary: Summary, row: Row) -> list[str]:
@@ -133,9 +139,9 @@ def cells(summary: Summary, row: Row) -> list[str]:
         f"{row.int8_kib:,.0f}",
         f"{row.fp32_map50:.3f}",
         f"{row.int8_map50:.3f}",
-        f"{row.drop_points:+.1f}",
-        *(f"{figures['latency_ms']:.2f}" for figures in npu),
-        f"{max(figures['sram_kib'] for figures in npu):,.0f}",
+        _signed(row.drop_points),
+        *("-" if figures["latency_ms"] is None else f"{figures['latency_ms']:.2f}" for figures in npu),
+        f"{max(figures['sram_kib'] or 0 for figures in npu):,.0f}",
         f"{max(figures['operators_cpu'] for figures in npu):.0f}",
         ", ".join(row.scenarios) or "-",
     ]

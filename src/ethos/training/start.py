@@ -30,7 +30,7 @@ def make_start(plan: StartPlan, dataset: Path, into: Path, on_epoch: Callable[[E
     Raises:
         ModelError: The weights file is missing, unreadable, or cannot be fetched.
     """
-    weights = plan.recipe.weights
+    weights = plan.weights
     record: dict[str, Any] = {"schema": 1, "source": weights.source}
     if plan.architecture is not None and plan.warm_up is not None:
         result = train(plan.architecture, plan.warm_up, dataset, into, seed=plan.seed, on_epoch=on_epoch)

@@ -100,7 +100,7 @@ def train(
         Every epoch, and which one's weights were kept.
 
     Raises:
-        ModelError: The loss is not finite, or memory runs out.
+        ModelError: The engine refuses the recipe, such as its device, the loss is not finite, or memory runs out.
     """
     prepare()
     from ethos.training.trainer import make_trainer
@@ -125,7 +125,11 @@ def train(
     scratch = Path(tempfile.mkdtemp(prefix="ethos-train-"))
     try:
         data = _data_of(_view_of(dataset, scratch), architecture)
-        trainer = make_trainer(model, data, _arguments(recipe, scratch, seed), after_epoch)
+        try:
+            trainer = make_trainer(model, data, _arguments(recipe, scratch, seed), after_epoch)
+        except ValueError as error:
+            reason, _, _ = str(error).strip().partition("\n")
+            raise ModelError(f"recipe '{recipe.name}': {reason}", "correct the recipe") from None
         result.device = str(trainer.device)
         _run(trainer)
     finally:

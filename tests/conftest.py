@@ -1,0 +1,63 @@
+"""What several test modules share: a project folder of one's own, and a data set of forty small drawn images."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+# read when torch is imported; threads that spin while they wait take ten times as long on a busy machine
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+
+from ethos.data.source import materialise
+from ethos.specs import Dataset, DrawnSource, Recipe, Split, Weights
+
+ROOT = Path(__file__).resolve().parents[1]
+CLASSES = ("Stop", "Yield", "Red Light")
+SIDE = 64
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a copy of the project's specs, parameters and policy, which is also the working directory."""
+    folder = tmp_path / "project"
+    (folder / "registry").mkdir(parents=True)
+    shutil.copytree(ROOT / "specs", folder / "specs")
+    for name in ("params.yaml", "registry/policy.yaml"):
+        shutil.copyfile(ROOT / name, folder / name)
+    monkeypatch.chdir(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a materialised data set: 40 drawn images of 64 px, three classes."""
+    source = DrawnSource(type="drawn", images=40, size=SIDE, seed=0)
+    spec = Dataset(name="tiny", source=source, classes=CLASSES, split=Split(track=r"^(?P<scene>scene_\d+)"))
+    folder = tmp_path_factory.mktemp("data") / "dataset"
+    materialise(spec, folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def smoke() -> Recipe:
+    """Return a recipe of one short epoch."""
+    return Recipe(
+        name="smoke",
+        weights=Weights(source="scratch"),
+        epochs=1,
+        imgsz=SIDE,
+        batch=8,
+        nbs=8,
+        optimizer="AdamW",
+        lr0=0.002,
+        lrf=0.1,
+        warmup_epochs=0.0,
+        fliplr=0.0,
+        amp=False,
+        close_mosaic=0,
+        workers=0,
+        device="cpu",
+    )
