@@ -13,6 +13,7 @@ from PIL import Image
 from yolo_folder import CLASSES, folder_dataset, write_data_file, write_folder, write_image, write_label
 
 from ethos.data.guard import run_checks
+from ethos.data.image import UNREADABLE, see
 from ethos.data.labels import read_labels
 from ethos.data.manifest import ImageRow, read_manifest
 from ethos.data.source import materialise
@@ -123,6 +124,20 @@ def test_broken_files_are_named_by_a_check(
     damage(root)
     found = failing(root)
     assert {name: examples for name, examples in found.items() if name not in GROUPS} == expected
+
+
+def test_reading_what_is_no_image_installs_nothing(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ultralytics.utils import checks
+
+    def refuse(*arguments: Any, **options: Any) -> None:
+        raise AssertionError(f"tried to install {arguments} {options}")
+
+    monkeypatch.setattr(checks, "check_requirements", refuse)
+    text(root)
+    with pytest.raises(AssertionError, match="pi-heif"):
+        Image.open(root / IMAGE)
+    assert see(root / IMAGE) == UNREADABLE
+    assert "image_readable" in failing(root)
 
 
 @pytest.mark.parametrize("mode", ["I;16", "F"])

@@ -272,13 +272,14 @@ def test_mistakes_in_a_spec(project: Path, text: str, message: str) -> None:
             "dataset",
             "classes: [a]\nsource:\n  type: drawn\n  size: 64\n  imagse: 40\n",
             "specs/datasets/mine.yaml:5: unknown key 'imagse'\n"
-            "  fix: did you mean images? known: images, root, root_env, seed, size, type",
+            "  fix: did you mean images, limits? known: file, format, images, limits, root, root_env, seed, sha256, size, "
+            "type, url",
         ),
         (
             "dataset",
             "classes: [a]\nsource:\n  type: film\n",
             "specs/datasets/mine.yaml:2: source: Input tag 'film' found using 'type' does not match any of the "
-            "expected tags: 'drawn', 'folder'\n  fix: correct that line",
+            "expected tags: 'drawn', 'folder', 'archive', 'url'\n  fix: correct that line",
         ),
         (
             "dataset",

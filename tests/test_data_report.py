@@ -137,6 +137,7 @@ def test_command_writes_the_page_of_a_folder_as_it_is(tmp_path: Path) -> None:
     root = related(tmp_path / "source")
     result = CliRunner().invoke(app, ["data", "report", "--source", str(root), "--out", str(tmp_path / "page.html")])
     assert result.exit_code == 0, result.output
+    assert result.stdout == f"written: {tmp_path / 'page.html'}\n"
     assert "Related images on both sides" in (tmp_path / "page.html").read_text(encoding="utf-8")
 
 

@@ -81,6 +81,7 @@ def data_report(
     out: Annotated[
         Path | None, typer.Option(help="The HTML page to write; outputs/data_report.html by default.")
     ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Write an HTML page with class, size and position figures, samples, and images that leak side by side."""
     from ethos import catalog
@@ -90,8 +91,11 @@ def data_report(
     outputs = catalog.project_root() / OUTPUTS
     page = out or outputs / "data_report.html"
     with using(dataset, source, outputs / "dataset") as (folder, spec):
-        write_page(folder, spec, page)
-    typer.echo(f"written: {page}")
+        record = write_page(folder, spec, page)
+    if as_json:
+        _print_json({"schema": 1, "dataset": spec.name, "sha256": record["sha256"], "page": str(page)})
+    else:
+        typer.echo(f"written: {page}")
 
 
 def _print_json(document: Any) -> None:

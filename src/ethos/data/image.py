@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from ethos.data.near import look_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 ORIENTATION = 0x0112  # EXIF's tag; 1 is upright
@@ -59,13 +61,24 @@ class Seen:
 UNREADABLE = Seen()
 
 
+def open_image(path: Path) -> Image.Image:
+    """Open an image with Pillow's own function.
+
+    Ultralytics, once it is imported, puts another in its place, which tries to install a package when a file is no
+    image.
+    """
+    patches = sys.modules.get("ultralytics.utils.patches")
+    opener: Callable[[Path], Image.Image] = getattr(patches, "_image_open", Image.open)
+    return opener(path)
+
+
 def see(path: Path, *, look: bool = True) -> Seen:
     """Return what an image file shows: of a truncated one what its head says, `UNREADABLE` for what is no image.
 
     Without `look` the difference hash, about a third of the work, is left out.
     """
     try:
-        with Image.open(path) as image:
+        with open_image(path) as image:
             return _see(image, look)
     except FAILURES:
         return UNREADABLE

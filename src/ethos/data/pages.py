@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageOps
+from PIL import ImageDraw, ImageOps
 
 from ethos.data.describe import DATASET_FILE
 from ethos.data.drawings import class_bars, position_maps, size_maps
-from ethos.data.image import FAILURES
+from ethos.data.image import FAILURES, open_image
 from ethos.data.labels import read_labels
 from ethos.data.manifest import ALL_SIDES, ImageRow, Side, read_manifest
 from ethos.data.split import RELATIONS, Item, counterparts
@@ -55,14 +55,15 @@ class Labelled:
     boxes: Boxes
 
 
-def write_page(folder: Path, dataset: Dataset, into: Path) -> None:
-    """Write the page of a materialised data set.
+def write_page(folder: Path, dataset: Dataset, into: Path) -> dict[str, Any]:
+    """Write the page of a materialised data set; return its record (dataset.json).
 
     Raises:
         DataError: The folder holds no materialised data set, or a label file is malformed.
     """
     import jinja2
 
+    record: dict[str, Any] = read_json(folder / DATASET_FILE)
     images = [Labelled(row, read_labels(row.label)) for row in read_manifest(folder)]
     sides = {side: [each for each in images if each.row.split == side] for side in ALL_SIDES}
     sides = {side: listed for side, listed in sides.items() if listed}
@@ -74,7 +75,7 @@ def write_page(folder: Path, dataset: Dataset, into: Path) -> None:
     )
     page = template.render(
         dataset=dataset,
-        record=read_json(folder / DATASET_FILE),
+        record=record,
         sides={side: _numbers(listed) for side, listed in sides.items()},
         classes=[(name, [int(each[place]) for each in counts.values()]) for place, name in enumerate(dataset.classes)],
         class_bars=class_bars(dataset.classes, counts),
@@ -85,6 +86,7 @@ def write_page(folder: Path, dataset: Dataset, into: Path) -> None:
         groups=_groups(images, dataset),
     )
     write_text(into, page)
+    return record
 
 
 def _all_boxes(images: Sequence[Labelled]) -> Boxes:
@@ -148,7 +150,7 @@ def _thumbnail(each: Labelled, dataset: Dataset) -> dict[str, str]:
     names = [_class_name(int(kind), dataset) for kind in each.boxes[:, 0]]
     shown = {"name": each.row.path.name, "side": each.row.split, "classes": ", ".join(names), "data": ""}
     try:
-        with Image.open(each.row.path) as opened:
+        with open_image(each.row.path) as opened:
             image = ImageOps.exif_transpose(opened).convert("RGB")
     except FAILURES:
         return shown
