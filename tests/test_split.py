@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ethos.data import split as split_module
-from ethos.data.split import Item, divide, group, related
+from ethos.data.split import Item, counterparts, divide, group
 from ethos.specs import Split
 
 SPLIT = Split(track=r"^(?P<class>\d{5})_(?P<track>\d{5})_\d{5}")
@@ -81,12 +81,12 @@ def test_a_new_key_is_one_function_and_one_line(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setitem(split_module.KEYS, "first_letter", lambda items, _: [each.name[0] for each in items])
     items = [item("apple.jpg"), item("avocado.jpg"), item("banana.jpg")]
     assert group(items, Split()) == ["apple.jpg", "apple.jpg", "banana.jpg"]
-    assert related(items, ["train", "val", "val"], "first_letter", Split()) == [False, True, False]
+    assert counterparts(items, ["train", "val", "val"], "first_letter", Split()) == [None, 0, None]
 
 
 def test_leak_counts_validation_images_only() -> None:
     items = [item("a.rf.1.jpg"), item("a.rf.2.jpg"), item("a.rf.3.jpg"), item("b.rf.1.jpg"), item("plain.jpg")]
-    assert related(items, ["train", "val", "val", "val", "val"], "name", SPLIT) == [False, True, True, False, False]
+    assert counterparts(items, ["train", "val", "val", "val", "val"], "name", SPLIT) == [None, 0, 0, None, None]
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -134,3 +134,69 @@ def test_two_groups_of_a_rare_class_part() -> None:
 def test_classes_out_of_range_do_not_stop_the_split() -> None:
     items = [item(f"{number}.jpg", classes=(99, -1)) for number in range(10)]
     assert divide(items, group(items, SPLIT), 2, SPLIT).count("val") == 2
+
+
+# --- looks -----------------------------------------------------------------------------------------------------------
+
+
+def look(flipped: int = 0, start: int = 0) -> str:
+    """Return a difference hash in hex: a fixed one with some bits flipped, from `start` on."""
+    bits = np.random.default_rng(0).integers(0, 2, 256, dtype=np.uint8)
+    bits[start : start + flipped] ^= 1
+    return np.packbits(bits).tobytes().hex()
+
+
+def shown(name: str, hexed: str) -> Item:
+    return Item(name, f"bytes of {name}", (), hexed)
+
+
+@pytest.mark.parametrize(
+    ("flipped", "near", "together"),
+    [(0, 10, True), (10, 10, True), (11, 10, False), (0, 0, True), (1, 0, False), (0, None, False)],
+)
+def test_images_that_look_alike_form_a_group(flipped: int, near: int | None, together: bool) -> None:
+    groups = group([shown("a.jpg", look()), shown("b.jpg", look(flipped))], Split(near=near))
+    assert (groups[0] == groups[1]) is together
+
+
+def test_images_without_a_look_are_not_alike() -> None:
+    assert len(set(group([shown("a.jpg", ""), shown("b.jpg", "")], Split()))) == 2
+
+
+def test_looks_chain_into_groups_but_leak_only_directly() -> None:
+    items = [shown("a.jpg", look()), shown("b.jpg", look(8)), shown("c.jpg", look(8, 8)), shown("d.jpg", look(16))]
+    # a-b, b-d and c-d, a-c are 8 bits apart, b-c and a-d 16
+    assert group(items, Split()) == ["a.jpg"] * 4
+    assert counterparts(items, ["train", "val", "val", "val"], "near", Split()) == [None, 0, 0, None]
+
+
+def test_the_nearest_training_image_is_the_counterpart() -> None:
+    items = [shown("far.jpg", look(9)), shown("near.jpg", look(2)), shown("val.jpg", look()), shown("test.jpg", look())]
+    sides = ["train", "train", "val", "test"]
+    assert counterparts(items, sides, "near", Split()) == [None, None, 1, None]
+    assert counterparts(items, sides, "near", Split(), held="test", against=("train", "val")) == [None, None, None, 2]
+
+
+# --- groups that have a side already ---------------------------------------------------------------------------------
+
+
+def test_fixed_groups_keep_their_side_and_the_others_make_up_for_it() -> None:
+    items = random_items(3, 400, 4)
+    groups = group(items, SPLIT)
+    before = dict(zip(groups, divide(items, groups, 4, SPLIT), strict=True))
+    more = [*items, *(item(f"new{number}.jpg", classes=(number % 4,)) for number in range(200))]
+    grown = group(more, SPLIT)
+    sides = divide(more, grown, 4, SPLIT, before)
+    after = dict(zip(grown, sides, strict=True))
+    assert all(after[name] == side for name, side in before.items())
+    assert sides.count("val") / len(more) == pytest.approx(0.2, abs=0.005)
+    val = Counter(kind for each, side in zip(more, sides, strict=True) for kind in each.classes if side == "val")
+    total = Counter(kind for each in more for kind in each.classes)
+    assert all(val[kind] == pytest.approx(0.2 * count, abs=2) for kind, count in total.items())
+
+
+def test_all_groups_fixed() -> None:
+    items = [item(f"{number}.jpg") for number in range(4)]
+    groups = group(items, SPLIT)
+    sides = ["val", "train", "train", "val"]
+    assert divide(items, groups, 1, SPLIT, dict(zip(groups, sides, strict=True))) == sides

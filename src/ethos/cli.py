@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ethos.cli_data import data_app
 from ethos.cli_npu import analyze
 from ethos.errors import EthosError, SpecError
 
@@ -24,7 +25,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 specs_app = typer.Typer(help="Show the specs of this project.", no_args_is_help=True)
-data_app = typer.Typer(help="Check data sets.", no_args_is_help=True)
 app.add_typer(specs_app, name="specs")
 app.add_typer(data_app, name="data")
 app.command()(analyze)
@@ -198,31 +198,6 @@ def specs_show(
         _print_json(report)
     else:
         _print(layer_table(report))
-
-
-@data_app.command("check")
-def data_check(
-    dataset: Annotated[str | None, typer.Option(help="Data set spec; that of params.yaml by default.")] = None,
-    source: Annotated[
-        Path | None,
-        typer.Option(
-            help="A YOLO folder to check as it is, under the limits of --dataset or of a spec with its classes."
-        ),
-    ] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Check a data set and its split. Exit 1 on errors."""
-    from ethos import catalog
-    from ethos.data.check import check_data
-    from ethos.reporting.tables import check_table
-
-    report = check_data(dataset, source, catalog.project_root() / OUTPUTS / "dataset")
-    if as_json:
-        _print_json(report)
-    else:
-        _print(check_table(report))
-    if not report["ok"]:
-        raise typer.Exit(PROGRAM_ERROR)
 
 
 def _answers(policy: Policy) -> list[dict[str, Any]]:

@@ -16,6 +16,8 @@ Positive = Annotated[int, Field(gt=0)]
 ImageSize = Annotated[int, Field(ge=32, le=4096, multiple_of=32)]
 Form = Literal["dense", "pruned"]
 Activation = Literal["silu", "relu", "leaky_relu"]
+DataFormat = Literal["yolo", "coco", "voc"]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
 class Spec(BaseModel):
@@ -51,15 +53,29 @@ class DrawnSource(Spec):
     seed: int = 0
 
 
-class FolderSource(Spec):
-    """A YOLO-format folder that holds a data.yaml.
+class ArchiveLimits(Spec):
+    """What an archive may unpack to at most; more is taken for a decompression bomb.
 
-    Either `root` (relative to the project) or `root_env` (the environment variable that names the folder) is given.
+    `ratio` is unpacked bytes to packed bytes; it counts once more than 64 MiB are unpacked.
+    """
+
+    gib: Annotated[float, Field(gt=0.0)] = 64.0
+    files: Positive = 2_000_000
+    ratio: Annotated[float, Field(ge=1.0)] = 100.0
+
+
+class FolderSource(Spec):
+    """A folder of images with their labels, in a format.
+
+    `yolo` folders hold a data.yaml, `coco` folders JSON files with annotations, `voc` folders XML files beside or
+    near their images. Either `root` (relative to the project) or `root_env` (the environment variable that names the
+    folder) is given.
     """
 
     type: Literal["folder"]
     root: str | None = None
     root_env: str | None = None
+    format: DataFormat = "yolo"
 
     @model_validator(mode="after")
     def _one_root(self) -> FolderSource:
@@ -68,10 +84,39 @@ class FolderSource(Spec):
         return self
 
 
+class ArchiveSource(Spec):
+    """A zip or tar file (also compressed) that holds such a folder; `file` is relative to the project.
+
+    With `sha256` the file must have that hash.
+    """
+
+    type: Literal["archive"]
+    file: str
+    sha256: Sha256 | None = None
+    format: DataFormat = "yolo"
+    limits: ArchiveLimits = ArchiveLimits()
+
+
+class UrlSource(Spec):
+    """The address of such a zip or tar file.
+
+    The download goes on where it stopped and is kept; with `sha256` the file must have that hash.
+    """
+
+    type: Literal["url"]
+    url: Annotated[str, Field(pattern=r"^https?://[^\s/]+")]
+    sha256: Sha256 | None = None
+    format: DataFormat = "yolo"
+    limits: ArchiveLimits = ArchiveLimits()
+
+
 class Split(Spec):
     """How images are divided into train and val.
 
     `grouped` draws a new split that keeps related images on one side; `keep` takes the source's own and only guards it.
+    A test side that the source has stays apart under both. Images are related by their bytes, by their original name,
+    by `track`, and when their difference hashes of 256 bits are at most `near` bits apart (null: not asked). Images of
+    an earlier version of the data set keep their side: of the one that is replaced, or of `sides`, a manifest.
     """
 
     method: Literal["grouped", "keep"] = "grouped"
@@ -79,6 +124,8 @@ class Split(Spec):
     tolerance: Fraction = 0.02
     seed: int = 0
     track: str | None = None
+    near: Annotated[int, Field(ge=0, le=24)] | None = 10
+    sides: str | None = None
 
     @field_validator("track")
     @classmethod
@@ -98,18 +145,24 @@ class CheckLimits(Spec):
     min_boxes_per_class: Annotated[int, Field(ge=0)] = 1
     max_class_share_difference: Fraction = 0.1
     max_background_share: Fraction = 0.2
+    max_box_size_difference: Fraction = 0.2
     min_image_side: Positive = 32
+    min_contrast: Annotated[int, Field(ge=0, le=255)] = 8
     min_box_side: Annotated[float, Field(ge=0.0)] = 1.0
     warn_only: tuple[str, ...] = ()
 
 
 class Dataset(NamedSpec):
-    """A data set: where it comes from, its classes in label order, its split and its limits."""
+    """A data set: where it comes from, its classes in label order, its split, its limits and what to repair.
 
-    source: Annotated[DrawnSource | FolderSource, Field(discriminator="type")]
+    `repairs` are applied to the materialised copy, never to the source; `ethos data fix --dry-run` lists them.
+    """
+
+    source: Annotated[DrawnSource | FolderSource | ArchiveSource | UrlSource, Field(discriminator="type")]
     classes: Annotated[tuple[str, ...], Field(min_length=1)]
     split: Split = Split()
     checks: CheckLimits = CheckLimits()
+    repairs: tuple[str, ...] = ()
     attribution: str = ""
 
 

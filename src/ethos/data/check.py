@@ -3,23 +3,48 @@
 from __future__ import annotations
 
 import tempfile
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ethos import catalog
-from ethos.data.checks import run_checks
+from ethos.data.describe import DATASET_FILE
 from ethos.data.folder import read_names
-from ethos.data.source import DATASET_FILE, materialise
+from ethos.data.guard import run_checks
+from ethos.data.source import materialise
 from ethos.files import read_json
 from ethos.specs import Dataset, FolderSource, Split
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
-def check_data(name: str | None, source: Path | None, materialised: Path) -> dict[str, Any]:
+
+def check_data(
+    name: str | None, source: Path | None, materialised: Path, offenders: Path | None = None
+) -> dict[str, Any]:
     """Return the report of all checks.
 
     Args:
+        name: As for `using`.
+        source: As for `using`.
+        materialised: As for `using`.
+        offenders: Folder for CHECK.csv, which lists all that fails a check; None writes none.
+
+    Raises:
+        SpecError: The spec is unknown or malformed.
+        DataError: The source is missing or unreadable.
+    """
+    with using(name, source, materialised) as (folder, dataset):
+        return run_checks(folder, dataset, offenders=offenders)
+
+
+@contextmanager
+def using(name: str | None, source: Path | None, materialised: Path) -> Iterator[tuple[Path, Dataset]]:
+    """Yield a materialised data set and its spec; one that is not at hand is made in a temporary folder.
+
+    Args:
         name: Data set spec; the run's own when absent.
-        source: A YOLO folder to check as it is, with the split it comes with; its limits and its track pattern are
+        source: A YOLO folder to take as it is, with the split it comes with; its limits and its track pattern are
             those of the spec of that name, else of the first spec with the same classes.
         materialised: Where the pipeline keeps its data set; used when it holds the one that is asked for.
 
@@ -30,11 +55,12 @@ def check_data(name: str | None, source: Path | None, materialised: Path) -> dic
     dataset = as_it_is(source, name) if source else catalog.load("dataset", name or catalog.load_params().dataset)
     record = materialised / DATASET_FILE
     if not source and record.is_file() and read_json(record)["name"] == dataset.name:
-        return run_checks(materialised, dataset)
+        yield materialised, dataset
+        return
     with tempfile.TemporaryDirectory(prefix="ethos-check-") as scratch:
         folder = Path(scratch) / "dataset"
         materialise(dataset, folder)
-        return run_checks(folder, dataset)
+        yield folder, dataset
 
 
 def as_it_is(source: Path, name: str | None) -> Dataset:

@@ -42,12 +42,20 @@ class Judged:
         values: The measured numbers; None where there is nothing to judge.
         minimum: Lowest allowed value.
         maximum: Highest allowed value.
+        details: For each value what else the list of offenders tells; empty tells nothing more.
     """
 
     subject: Subject
     values: Sequence[float | None]
     minimum: float | None = None
     maximum: float | None = None
+    details: Sequence[str] = ()
+
+    def failing(self) -> list[int]:
+        """Return the places of the values outside the bounds."""
+        low = -np.inf if self.minimum is None else self.minimum
+        high = np.inf if self.maximum is None else self.maximum
+        return [place for place, value in enumerate(self.values) if value is not None and not low <= value <= high]
 
 
 @dataclass(frozen=True)

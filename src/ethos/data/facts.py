@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
+from ethos.data.findings import Finding, Kind, read_findings
+from ethos.data.image import Seen, see
 from ethos.data.labels import read_labels
-from ethos.data.manifest import SIDES, ImageRow, read_manifest
+from ethos.data.manifest import SIDES, ImageRow, Side, read_manifest
 from ethos.data.split import Item
 
 if TYPE_CHECKING:
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from ethos.specs import Dataset
 
 
+SIDE_NUMBERS: dict[Side, int] = {side: number for number, side in enumerate(SIDES)}
+
+
 @dataclass(frozen=True)
 class Facts:
     """A materialised data set.
@@ -29,21 +33,23 @@ class Facts:
         dataset: Its spec.
         folder: Where it is.
         rows: Its images, as in the manifest.
-        readable: For each image, whether all of it decodes.
+        seen: For each image, what decoding it shows.
         items: For each image, what the split knows of it.
         boxes: All boxes [n, 5] as class, cx, cy, w, h in shares of the image.
         owners: For each box, the place of its image in `rows`.
         labels: All label files, sorted.
+        findings: What was odd about the source.
     """
 
     dataset: Dataset
     folder: Path
     rows: list[ImageRow]
-    readable: list[bool]
+    seen: list[Seen]
     items: list[Item]
     boxes: NDArray[np.float64]
     owners: NDArray[np.int64]
     labels: list[Path]
+    findings: list[Finding]
 
     def name(self, path: Path) -> str:
         """Return a file's name as the reports show it, relative to the data set's folder."""
@@ -53,10 +59,22 @@ class Facts:
         """Return boxes [sides, classes] in the order of `SIDES`; classes out of range are left out."""
         count = len(self.dataset.classes)
         kinds = self.boxes[:, 0].astype(np.int64)
-        known = (kinds >= 0) & (kinds < count)
-        sides = np.array([SIDES.index(row.split) for row in self.rows], dtype=np.int64)[self.owners]
+        sides = np.array([SIDE_NUMBERS.get(row.split, -1) for row in self.rows], dtype=np.int64)[self.owners]
+        known = (kinds >= 0) & (kinds < count) & (sides >= 0)
         table = np.bincount(sides[known] * count + kinds[known], minlength=len(SIDES) * count)
         return table.reshape(len(SIDES), count)
+
+    def sides(self) -> list[Side]:
+        """Return each image's side."""
+        return [row.split for row in self.rows]
+
+    def found(self, kind: Kind) -> dict[str, list[str]]:
+        """Return the details of the findings of one kind by image name."""
+        details: dict[str, list[str]] = {}
+        for each in self.findings:
+            if each.kind == kind:
+                details.setdefault(each.image, []).append(each.detail)
+        return details
 
 
 def gather(folder: Path, dataset: Dataset) -> Facts:
@@ -68,27 +86,18 @@ def gather(folder: Path, dataset: Dataset) -> Facts:
     rows = read_manifest(folder)
     labels = [read_labels(row.label) for row in rows]
     with ThreadPoolExecutor() as pool:
-        readable = list(pool.map(decodes, [row.path for row in rows]))
+        seen = list(pool.map(lambda row: see(row.path, look=False), rows))
     return Facts(
         dataset=dataset,
         folder=folder,
         rows=rows,
-        readable=readable,
+        seen=seen,
         items=[
-            Item(row.path.name, row.sha256, tuple(int(kind) for kind in each[:, 0]))
+            Item(row.path.name, row.sha256, tuple(int(kind) for kind in each[:, 0]), row.look)
             for row, each in zip(rows, labels, strict=True)
         ],
         boxes=np.concatenate([*labels, np.empty((0, 5))]),
         owners=np.repeat(np.arange(len(rows)), [len(each) for each in labels]),
-        labels=sorted(path for side in SIDES for path in (folder / "labels" / side).glob("*.txt")),
+        labels=sorted((folder / "labels").glob("*/*.txt")),
+        findings=read_findings(folder),
     )
-
-
-def decodes(path: Path) -> bool:
-    """Return whether the whole image can be decoded; OpenCV would fill what a truncated file lacks with grey."""
-    try:
-        with Image.open(path) as image:
-            image.load()
-    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError):
-        return False
-    return True

@@ -12,10 +12,11 @@ from ethos.errors import DataError
 if TYPE_CHECKING:
     from pathlib import Path
 
-Side = Literal["train", "val"]
-SIDES: tuple[Side, ...] = get_args(Side)
+Side = Literal["train", "val", "test"]
+SIDES: tuple[Side, ...] = ("train", "val")  # of the split; a test side that the source has stays apart
+ALL_SIDES: tuple[Side, ...] = get_args(Side)
 MANIFEST_FILE = "manifest.csv"
-COLUMNS = ("image", "split", "sha256", "width", "height", "boxes", "group")
+COLUMNS = ("image", "split", "sha256", "width", "height", "boxes", "group", "look")
 
 
 @dataclass(frozen=True)
@@ -26,10 +27,11 @@ class ImageRow:
         path: The image file.
         split: The side it is on.
         sha256: Hash of the image file.
-        width: Pixels.
-        height: Pixels.
+        width: Pixels, as shown; 0 for a file that is not an image.
+        height: Pixels, as shown.
         boxes: Number of labelled boxes.
         group: Images of one group are related and stay on one side.
+        look: Difference hash of the picture in hex; empty where there is none.
     """
 
     path: Path
@@ -39,6 +41,7 @@ class ImageRow:
     height: int
     boxes: int
     group: str
+    look: str = ""
 
     @property
     def label(self) -> Path:
@@ -56,13 +59,13 @@ def write_manifest(folder: Path, rows: list[ImageRow]) -> None:
             writer.writerow((row.path.relative_to(folder).as_posix(), *fields[1:]))
 
 
-def read_manifest(folder: Path) -> list[ImageRow]:
+def read_manifest(folder: Path, name: str = MANIFEST_FILE) -> list[ImageRow]:
     """Return the images of a materialised data set, in the order of their names.
 
     Raises:
         DataError: The manifest is missing or malformed.
     """
-    path = folder / MANIFEST_FILE
+    path = folder / name
     try:
         with path.open(encoding="utf-8", newline="") as stream:
             return [_row(folder, fields) for fields in csv.DictReader(stream)]
@@ -73,7 +76,7 @@ def read_manifest(folder: Path) -> list[ImageRow]:
 
 
 def _row(folder: Path, fields: dict[str, str]) -> ImageRow:
-    side = next((side for side in SIDES if side == fields["split"]), None)
+    side = next((side for side in ALL_SIDES if side == fields["split"]), None)
     if side is None:
         raise ValueError(f"split '{fields['split']}'")
     return ImageRow(
@@ -84,4 +87,5 @@ def _row(folder: Path, fields: dict[str, str]) -> ImageRow:
         height=int(fields["height"]),
         boxes=int(fields["boxes"]),
         group=fields["group"],
+        look=fields["look"],
     )
