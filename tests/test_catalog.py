@@ -272,8 +272,8 @@ def test_mistakes_in_a_spec(project: Path, text: str, message: str) -> None:
             "dataset",
             "classes: [a]\nsource:\n  type: drawn\n  size: 64\n  imagse: 40\n",
             "specs/datasets/mine.yaml:5: unknown key 'imagse'\n"
-            "  fix: did you mean images, limits? known: file, format, images, limits, root, root_env, seed, sha256, size, "
-            "type, url",
+            "  fix: did you mean images, limits? known: file, format, images, limits, root, root_env, seed, "
+            "sha256, size, type, url",
         ),
         (
             "dataset",

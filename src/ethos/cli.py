@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path  # noqa: TC003 - typer reads annotations at run time
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,6 +10,7 @@ import typer
 
 from ethos.cli_data import data_app
 from ethos.cli_npu import analyze
+from ethos.console import AsJson, print_json, print_table
 from ethos.errors import EthosError, SpecError
 
 if TYPE_CHECKING:
@@ -29,10 +29,8 @@ app.add_typer(specs_app, name="specs")
 app.add_typer(data_app, name="data")
 app.command()(analyze)
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document for machines.")]
 OUTPUTS = "outputs"
 PROGRAM_ERROR = 1
-FILE_WIDTH = 200
 
 
 def main() -> None:
@@ -89,12 +87,12 @@ def summary(as_json: AsJson = False) -> None:
     if as_json:
         from dataclasses import asdict
 
-        _print_json({"schema": 1, **asdict(found), "scenarios": answers})
+        print_json({"schema": 1, **asdict(found), "scenarios": answers})
         return
     title = f"{found.dataset['name']}: {found.dataset['images']['val']} validation images"
-    _print(plain_table(title, headings(found), [cells(found, row) for row in found.rows]))
+    print_table(plain_table(title, headings(found), [cells(found, row) for row in found.rows]))
     typer.echo(f"{start_sentence(found)}\n{PROVENANCE}\n")
-    _print(selections(answers))
+    print_table(selections(answers))
 
 
 @app.command()
@@ -126,7 +124,7 @@ def select(
     else:
         answer = live.live(store, policy, params.model_name, scenario, strict)
     if as_json:
-        _print_json(answer)
+        print_json(answer)
     else:
         _print_selection(answer)
 
@@ -161,9 +159,9 @@ def evaluate(
     samples = load_samples(data or catalog.project_root() / OUTPUTS / "dataset", split)
     report = evaluate_file(file, samples, protocol)
     if as_json:
-        _print_json(report)
+        print_json(report)
     else:
-        _print(score_table(report))
+        print_table(score_table(report))
 
 
 @specs_app.command("list")
@@ -179,7 +177,7 @@ def specs_list(
     if kind not in kinds:
         raise unknown("kind of spec", kind, kinds)
     rows = [[name, catalog.load(kinds[kind], name).description.strip()] for name in catalog.names(kinds[kind])]
-    _print(plain_table("", ["name", "description"], rows))
+    print_table(plain_table("", ["name", "description"], rows))
 
 
 @specs_app.command("show")
@@ -195,9 +193,9 @@ def specs_show(
 
     report = describe(variant, classes, imgsz)
     if as_json:
-        _print_json(report)
+        print_json(report)
     else:
-        _print(layer_table(report))
+        print_table(layer_table(report))
 
 
 def _answers(policy: Policy) -> list[dict[str, Any]]:
@@ -223,23 +221,12 @@ def _print_rejections(scenario: str, error: NothingPasses, as_json: bool) -> Non
 
     rejected = [rejection.document() for rejection in error.rejected]
     if as_json:
-        _print_json({"schema": 1, "scenario": scenario, "reason": error.message, "rejected": rejected})
+        print_json({"schema": 1, "scenario": scenario, "reason": error.message, "rejected": rejected})
     elif rejected:
-        _print(rejections(rejected))
-
-
-def _print_json(document: Any) -> None:
-    typer.echo(json.dumps(document, indent=2, ensure_ascii=False))
+        print_table(rejections(rejected))
 
 
 def _print_selection(answer: dict[str, Any]) -> None:
     from ethos.registry.tables import selection
 
-    _print(selection(answer))
-
-
-def _print(renderable: Any) -> None:
-    from rich.console import Console
-
-    # a file or a pipe has no width of its own; folding its lines would only make them harder to read
-    Console(width=None if sys.stdout.isatty() else FILE_WIDTH).print(renderable)
+    print_table(selection(answer))

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
+
+from ethos.console import AsJson, print_json, print_table
 
 data_app = typer.Typer(help="Check, repair and show data sets.", no_args_is_help=True)
 
 OUTPUTS = "outputs"
 CHECK_FAILED = 1
 SHOWN_CHANGES = 20
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document for machines.")]
 DatasetName = Annotated[str | None, typer.Option(help="Data set spec; that of params.yaml by default.")]
 SourceFolder = Annotated[
     Path | None,
@@ -38,9 +37,9 @@ def data_check(
 
     report = check_data(dataset, source, catalog.project_root() / OUTPUTS / "dataset", offenders)
     if as_json:
-        _print_json(report)
+        print_json(report)
     else:
-        _print(check_table(report))
+        print_table(check_table(report))
     if not report["ok"]:
         raise typer.Exit(CHECK_FAILED)
 
@@ -59,14 +58,16 @@ def data_fix(
 
     report = fix_data(dataset, catalog.project_root() / OUTPUTS / "dataset", only or [], dry_run)
     if as_json:
-        _print_json(report)
+        print_json(report)
         return
     rows = [[each["name"], str(each["count"]), each["rule"]] for each in report["repairs"]]
-    _print(plain_table(f"{report['dataset']} (SHA-256 {report['sha256'][:12]})", ["repair", "images", "rule"], rows))
+    print_table(
+        plain_table(f"{report['dataset']} (SHA-256 {report['sha256'][:12]})", ["repair", "images", "rule"], rows)
+    )
     changes = report["changes"]
     shown = [[each["repair"], each["image"], each["detail"]] for each in changes[:SHOWN_CHANGES]]
     if shown:
-        _print(plain_table(f"{len(shown)} of {len(changes)} changes", ["repair", "image", "what"], shown))
+        print_table(plain_table(f"{len(shown)} of {len(changes)} changes", ["repair", "image", "what"], shown))
     if report["applied"]:
         typer.echo(
             "outputs/dataset is repaired until its stage runs again. To repair it on every run, list the repairs under "
@@ -93,16 +94,6 @@ def data_report(
     with using(dataset, source, outputs / "dataset") as (folder, spec):
         record = write_page(folder, spec, page)
     if as_json:
-        _print_json({"schema": 1, "dataset": spec.name, "sha256": record["sha256"], "page": str(page)})
+        print_json({"schema": 1, "dataset": spec.name, "sha256": record["sha256"], "page": str(page)})
     else:
         typer.echo(f"written: {page}")
-
-
-def _print_json(document: Any) -> None:
-    typer.echo(json.dumps(document, indent=2, ensure_ascii=False))
-
-
-def _print(renderable: Any) -> None:
-    from rich.console import Console
-
-    Console(soft_wrap=not sys.stdout.isatty()).print(renderable)
