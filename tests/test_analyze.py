@@ -303,6 +303,17 @@ def test_refuses_a_compiled_file(whole: dict[str, Any], folder: Path) -> None:
         analyze(compiled, [_target("ethos-u55-256")])
 
 
+@pytest.mark.parametrize("key", ["config_file", "accelerator"])
+def test_a_refused_file_is_told_before_a_refused_target(key: str, tmp_path: Path) -> None:
+    target = catalog.load("target", "ethos-u55-256").model_copy(update={key: "none"})
+    file = tmp_path / "cut.tflite"
+    file.write_bytes(small_network().pack()[:5000])
+    with pytest.raises(ModelError, match="damaged TFLite file"):
+        analyze(file, [target])
+    with pytest.raises((SpecError, CompilerError), match=r"^target ethos-u55-256: "):
+        analyze(small_network().write(file), [target])
+
+
 # --- the table -------------------------------------------------------------------------------------------------------
 
 

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
+import os
 import re
+import signal
 import subprocess
 import sys
+import tempfile
 import venv
 from importlib import metadata
 from pathlib import Path
@@ -107,6 +111,32 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "params.yaml").touch()
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+# --- started ahead ---------------------------------------------------------------------------------------------------
+
+
+def test_a_started_run_gives_the_same(small: Path, compiled: vela.Compiled) -> None:
+    with vela.started(small, [U55]) as compilers:
+        folder = compilers.folder / U55.name
+        result = vela.compile_network(small, U55, folder, compilers.runs[U55.name])
+        assert result.file.read_bytes() == compiled.file.read_bytes()
+    assert dataclasses.replace(result, file=compiled.file) == compiled
+
+
+def test_what_still_runs_is_stopped(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with vela.started(small, [U55]) as compilers:
+        process = compilers.runs[U55.name].process
+        assert process.poll() is None
+    assert process.returncode == -signal.SIGKILL
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_more_are_started_than_there_are_cores(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 1)
+    with vela.started(small, [U55, U55.model_copy(update={"name": "second"})]) as compilers:
+        assert list(compilers.runs) == [U55.name]
 
 
 # --- failures --------------------------------------------------------------------------------------------------------

@@ -67,11 +67,15 @@ Answer = tuple[dict[str, Any], "Callable[[], list[Block]]"]
 
 
 def _one(files: Sequence[Path], targets: Sequence[Target], compiled: Path | None, verify: bool) -> Answer:
-    from ethos.npu.analyze import analyze as analyze_file
+    from ethos.npu import vela
 
     if len(files) != 1:
         raise SpecError(f"one file is analyzed at a time, got {len(files)}", "give one file, or --matrix or --compare")
-    report = analyze_file(files[0], targets, compiled, verify)
+    with vela.started(files[0], targets) as compilers:
+        # takes a while to import; the compilers run meanwhile
+        from ethos.npu.analyze import analyze_started
+
+        report = analyze_started(files[0], targets, compilers, compiled, verify)
 
     def page() -> list[Block]:
         from ethos.npu.pages import analysis_blocks

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ethos.errors import CompilerError, ModelError
@@ -26,6 +24,7 @@ from ethos.specs import RulesTarget, VelaTarget
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from ethos.specs import Budget, Target
 
@@ -62,16 +61,27 @@ def analyze(
         CompilerError: The compiler is missing, or refuses a target or the file.
         SpecError: A target contradicts the compiler's configuration.
     """
+    with vela.started(file, targets) as compilers:
+        return analyze_started(file, targets, compilers, compiled_into, verify)
+
+
+def analyze_started(
+    file: Path,
+    targets: Sequence[Target],
+    compilers: vela.Started,
+    compiled_into: Path | None = None,
+    verify: bool = False,
+) -> dict[str, Any]:
+    """Do as `analyze` with compilers that have been started on the file: importing this module takes a while."""
     graph = read_graph(file)
     _check_analysable(graph)
-    with tempfile.TemporaryDirectory(prefix="ethos-analyze-") as name, ThreadPoolExecutor(max_workers=1) as beside:
-        folder = Path(name)
+    with ThreadPoolExecutor(max_workers=1) as beside:
         # while the compiler runs in a process of its own
         facts = beside.submit(_facts, graph)
-        reports = _analyze_all(graph, targets, folder, compiled_into)
-        advice = advise(graph, reports, partial(_figures, targets=targets) if verify else None, folder)
+        reports = _analyze_all(graph, targets, compilers, compiled_into)
+        advice = advise(graph, reports, partial(_figures, targets=targets) if verify else None, compilers.folder)
         if compiled_into:
-            _keep(folder, targets, compiled_into)
+            _keep(compilers.folder, targets, compiled_into)
     return {
         "schema": SCHEMA,
         "file": str(file),
@@ -98,19 +108,18 @@ def _facts(graph: Graph) -> dict[str, Any]:
 
 
 def _analyze_all(
-    graph: Graph, targets: Sequence[Target], folder: Path, compiled_into: Path | None
+    graph: Graph, targets: Sequence[Target], compilers: vela.Started, compiled_into: Path | None
 ) -> dict[str, dict[str, Any]]:
-    work = partial(_analyze_one, graph, folder=folder, compiled_into=compiled_into)
+    work = partial(_analyze_one, graph, compilers=compilers, compiled_into=compiled_into)
     with ThreadPoolExecutor(max_workers=min(len(targets), os.cpu_count() or 1) or 1) as pool:
         return {target.name: report for target, report in zip(targets, pool.map(work, targets), strict=True)}
 
 
 def _figures(file: Path, targets: Sequence[Target]) -> dict[str, dict[str, Any]] | None:
     """Return the reports of a changed file, none if it is refused."""
-    place = file.with_suffix("")
-    place.mkdir(exist_ok=True)
     try:
-        return _analyze_all(read_graph(file), targets, place, None)
+        with vela.started(file, targets) as compilers:
+            return _analyze_all(read_graph(file), targets, compilers, None)
     except (CompilerError, ModelError):
         return None
 
@@ -136,13 +145,11 @@ def _check_analysable(graph: Graph) -> None:
         raise ModelError(f"{graph.file}: no operator is quantized, an NPU runs none of it", "quantize it to INT8 first")
 
 
-def _analyze_one(graph: Graph, target: Target, folder: Path, compiled_into: Path | None) -> dict[str, Any]:
-    place = folder / target.name
-    place.mkdir(exist_ok=True)
+def _analyze_one(graph: Graph, target: Target, compilers: vela.Started, compiled_into: Path | None) -> dict[str, Any]:
     if isinstance(target, RulesTarget):
         return _with_rules(graph, target)
     if isinstance(target, VelaTarget):
-        return _with_vela(graph, target, place, compiled_into)
+        return _with_vela(graph, target, compilers, compiled_into)
     raise TypeError(f"{target.name}: no analysis for {type(target).__name__}")
 
 
@@ -168,8 +175,9 @@ def _with_rules(graph: Graph, target: RulesTarget) -> dict[str, Any]:
     }
 
 
-def _with_vela(graph: Graph, target: VelaTarget, folder: Path, compiled_into: Path | None) -> dict[str, Any]:
-    compiled = vela.compile_network(graph.file, target, folder)
+def _with_vela(graph: Graph, target: VelaTarget, compilers: vela.Started, compiled_into: Path | None) -> dict[str, Any]:
+    folder = compilers.folder / target.name
+    compiled = vela.compile_network(graph.file, target, folder, compilers.runs.get(target.name))
     placement = place_compiled(graph, read_graph(compiled.file), compiled.refusals)
     kept = compiled.file.replace(folder / f"{target.name}.tflite")
     return {

@@ -7,22 +7,26 @@ estimates, not measurements, and differ between its versions.
 from __future__ import annotations
 
 import csv
+import os
 import re
 import signal
 import subprocess
 import sys
+import tempfile
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from importlib import metadata
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
 
 from ethos.catalog import project_root
-from ethos.errors import CompilerError, SpecError
+from ethos.errors import CompilerError, EthosError, SpecError
+from ethos.specs import VelaTarget
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
+    from collections.abc import Iterator, Mapping, Sequence
 
-    from ethos.specs import VelaTarget
+    from ethos.specs import Target
 
 DISTRIBUTION = "ethos-u-vela"
 MODULE = "ethosu.vela"
@@ -105,14 +109,39 @@ def version() -> str:
         raise CompilerError("Vela, the Ethos-U compiler, is not installed", INSTALL) from error
 
 
-def compile_network(file: Path, target: VelaTarget, folder: Path) -> Compiled:
-    """Compile a TFLite file for a target; what Vela writes goes to `folder`.
+@dataclass(frozen=True, slots=True)
+class Started:
+    """Vela at work on a file: `runs` by target name, each in its own folder, of that name, within `folder`."""
+
+    folder: Path
+    runs: Mapping[str, Run]
+
+
+@contextmanager
+def started(file: Path, targets: Sequence[Target]) -> Iterator[Started]:
+    """Start Vela on a TFLite file for the first targets, one process per core, before the file has been looked at.
+
+    At the end of the block what still runs is stopped, and the temporary folder removed.
+    """
+    with tempfile.TemporaryDirectory(prefix="ethos-analyze-") as name, ExitStack() as stack:
+        folder = Path(name)
+        runs: dict[str, Run] = {}
+        for target in [each for each in targets if isinstance(each, VelaTarget)][: os.cpu_count() or 1]:
+            # what is wrong with the file is to be told first; Vela's turn comes in `compile_network`
+            with suppress(EthosError):
+                runs[target.name] = stack.enter_context(Run(file, target, folder / target.name))
+        yield Started(folder, runs)
+
+
+def compile_network(file: Path, target: VelaTarget, folder: Path, run: Run | None = None) -> Compiled:
+    """Compile a TFLite file for a target, unless a `run` that does so has been started; Vela writes to `folder`.
 
     Raises:
         CompilerError: Vela is missing, refuses the target's configuration, or fails on the file.
         SpecError: The target's configuration file is not there, or its clock is not the target's.
     """
-    installed, output = _run(file, target, folder)
+    with run or Run(file, target, folder) as running:
+        installed, output = running.finish()
     summary = _read_summary(folder / f"{file.stem}_summary_{target.system_config}.csv")
     clock_mhz = float(summary["core_clock"]) / 1e6
     if abs(clock_mhz - target.clock_mhz) > 0.5:
@@ -142,28 +171,48 @@ def compile_network(file: Path, target: VelaTarget, folder: Path) -> Compiled:
 # --- running it ------------------------------------------------------------------------------------------------------
 
 
-def _run(file: Path, target: VelaTarget, folder: Path) -> tuple[str, str]:
-    """Run Vela and return its version and its standard output."""
-    command = _command(file, target, folder)
-    pipe = subprocess.PIPE
-    try:
-        process = subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, errors="replace")
-    except OSError as error:
-        raise CompilerError(f"Vela could not be started: {error.strerror}", INSTALL) from error
-    with process:
+class Run:
+    """A process of Vela's that compiles a file for a target. At the end of its block it is stopped if it still runs.
+
+    Raises:
+        CompilerError: It could not be started.
+        SpecError: The target's configuration file is not there.
+    """
+
+    def __init__(self, file: Path, target: VelaTarget, folder: Path) -> None:
+        self._file, self._target = file, target
+        command, pipe = _command(file, target, folder), subprocess.PIPE
         try:
-            # looking it up takes a while in a large environment, so Vela runs meanwhile
-            installed = version()
-            output, complaints = process.communicate(timeout=TIMEOUT_S)
+            self.process = subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, errors="replace")
+        except OSError as error:
+            raise CompilerError(f"Vela could not be started: {error.strerror}", INSTALL) from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        # Popen's own block closes the pipes and waits
+        with self.process:
+            self.process.kill()
+
+    def finish(self) -> tuple[str, str]:
+        """Wait, and return Vela's version and its standard output.
+
+        Raises:
+            CompilerError: Vela is missing, failed, or takes too long.
+        """
+        # looking it up takes a while in a large environment, so Vela runs meanwhile
+        installed = version()
+        try:
+            output, complaints = self.process.communicate(timeout=TIMEOUT_S)
         except subprocess.TimeoutExpired as error:
             raise CompilerError(
-                f"Vela did not finish {file} for {target.name} within {TIMEOUT_S} s", "try a smaller network"
+                f"Vela did not finish {self._file} for {self._target.name} within {TIMEOUT_S} s",
+                "try a smaller network",
             ) from error
-        finally:
-            process.kill()
-    if process.returncode:
-        raise _failure(process.returncode, output + "\n" + complaints, file, target)
-    return installed, output
+        if self.process.returncode:
+            raise _failure(self.process.returncode, output + "\n" + complaints, self._file, self._target)
+        return installed, output
 
 
 def _command(file: Path, target: VelaTarget, folder: Path) -> list[str]:
