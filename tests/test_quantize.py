@@ -30,7 +30,7 @@ from ethos.compress.quantize import (
     require_proportion,
 )
 from ethos.data.labels import read_labels
-from ethos.data.manifest import read_manifest
+from ethos.data.manifest import ImageRow, read_manifest, write_manifest
 from ethos.errors import DataError, ModelError
 from ethos.files import sha256_file
 from ethos.model.head import output_names, to_export_form
@@ -101,7 +101,7 @@ def weight_scales(graph: Graph) -> Counter[int]:
 
 def write_set(folder: Path, kinds: list[tuple[int, ...]], val: int = 2) -> Path:
     """Write a data set whose training images hold boxes of these classes, in order of their names."""
-    lines = ["image,split,sha256,width,height,boxes,group"]
+    rows = []
     for index, held in enumerate([*kinds, *[(0,)] * val]):
         side = "train" if index < len(kinds) else "val"
         stem = f"{index:03d}"
@@ -110,8 +110,9 @@ def write_set(folder: Path, kinds: list[tuple[int, ...]], val: int = 2) -> Path:
         cv2.imwrite(str(folder / "images" / side / f"{stem}.png"), np.full((24, 32, 3), (0, 0, index), np.uint8))
         text = "".join(f"{kind} 0.5 0.5 0.1 0.1\n" for kind in held)
         (folder / "labels" / side / f"{stem}.txt").write_text(text)
-        lines.append(f"images/{side}/{stem}.png,{side},{index:064x},32,24,{len(held)},{stem}")
-    (folder / "manifest.csv").write_text("\n".join(lines) + "\n")
+        image = folder / "images" / side / f"{stem}.png"
+        rows.append(ImageRow(image, side, f"{index:064x}", 32, 24, len(held), stem, look=""))
+    write_manifest(folder, rows)
     return folder
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from pathlib import Path  # noqa: TC003 - typer reads annotations at run time
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ethos.console import AsJson, print_json, print_table
 from ethos.errors import SpecError
 
 if TYPE_CHECKING:
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
     from ethos.specs import Target
 
 QUANTIZED = "outputs/quantize"
-FILE_WIDTH = 200
 DOES_NOT_FIT = 1
 ALL_MODES = "all"
 
@@ -41,7 +39,7 @@ def analyze(
     compare: Annotated[bool, typer.Option("--compare", help="Show which layers of two are slower or faster.")] = False,
     html: Annotated[Path | None, typer.Option(help="Write a page with pictures to this file.")] = None,
     markdown: Annotated[Path | None, typer.Option(help="Write a page to this file, pictures beside it.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document for machines.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Compile networks for NPUs: where operators run, what they cost, what to change. Exit 1 if one does not fit."""
     from ethos import catalog
@@ -56,7 +54,7 @@ def analyze(
         document, blocks = _one(files or [], targets, compiled, verify)
     _write(blocks, html, markdown)
     if as_json:
-        typer.echo(json.dumps(document, indent=2, ensure_ascii=False))
+        print_json(document)
     else:
         _print(document, blocks)
     if not _fits(document):
@@ -135,10 +133,7 @@ def _write(blocks: Callable[[], list[Block]], html: Path | None, markdown: Path 
 
 
 def _print(document: dict[str, Any], blocks: Callable[[], list[Block]]) -> None:
-    from rich.console import Console
-
     from ethos.npu.tables import render, render_blocks
 
     shown = render(document) if "graph" in document else render_blocks(blocks())
-    # a file or a pipe has no width of its own
-    Console(width=None if sys.stdout.isatty() else FILE_WIDTH).print(shown)
+    print_table(shown)
