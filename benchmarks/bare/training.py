@@ -39,7 +39,13 @@ def main(project: Path, what: str) -> None:
     Path("data.yaml").write_text(yaml.safe_dump(data))
     arguments = {key: value for key, value in recipe.items() if key not in SKIPPED}
     YOLO("network.yaml", task="detect").train(
-        data="data.yaml", seed=plan["seed"], plots=False, pretrained=False, project="runs", erasing=0.0, **arguments
+        data="data.yaml",
+        seed=plan["seed"],
+        plots=False,
+        pretrained=False,
+        project=str(Path.cwd()),
+        erasing=0.0,
+        **arguments,
     )
 
 
