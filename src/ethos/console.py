@@ -8,6 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
+# where a run writes, below the project's folder
+OUTPUTS = "outputs"
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document for machines.")]
 FILE_WIDTH = 200
 

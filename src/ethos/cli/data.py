@@ -7,11 +7,10 @@ from typing import Annotated
 
 import typer
 
-from ethos.console import AsJson, print_json, print_table
+from ethos.console import OUTPUTS, AsJson, print_json, print_table
 
 data_app = typer.Typer(help="Check, repair and show data sets.", no_args_is_help=True)
 
-OUTPUTS = "outputs"
 CHECK_FAILED = 1
 SHOWN_CHANGES = 20
 DatasetName = Annotated[str | None, typer.Option(help="Data set spec; that of params.yaml by default.")]

@@ -1,0 +1,80 @@
+"""Specs of recipes: hyperparameters, and where the weights come from."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from ethos.specs.base import Activation, Fraction, ImageSize, NamedSpec, Positive, Spec
+
+
+class Weights(Spec):
+    """Where training starts.
+
+    `scratch`: random. `official`: the file that Ultralytics publishes, fetched by Ultralytics. `path`: a local .pt, or
+    the file that the environment variable `path_env` names. `warm_start`: a network of that `level` and `activation`,
+    trained once under `recipe` and shared by all variants of the run.
+    """
+
+    source: Literal["scratch", "official", "path", "warm_start"]
+    file: str | None = None
+    path_env: str | None = None
+    level: str | None = None
+    activation: Activation | None = None
+    recipe: str | None = None
+
+    @model_validator(mode="after")
+    def _complete(self) -> Weights:
+        given = {key for key in ("file", "path_env", "level", "activation", "recipe") if getattr(self, key) is not None}
+        allowed: dict[str, list[set[str]]] = {
+            "scratch": [set()],
+            "official": [{"file"}],
+            "path": [{"file"}, {"path_env"}],
+            "warm_start": [{"level", "activation", "recipe"}],
+        }
+        if given not in allowed[self.source]:
+            wanted = " or ".join(" and ".join(sorted(keys)) or "nothing more" for keys in allowed[self.source])
+            raise ValueError(f"weights from '{self.source}' take {wanted}, got {sorted(given) or 'nothing'}")
+        return self
+
+
+class Recipe(NamedSpec):
+    """Training hyperparameters, named as in Ultralytics' train arguments (its documentation defines each)."""
+
+    weights: Weights
+    epochs: Positive
+    imgsz: ImageSize
+    batch: Positive
+    nbs: Positive = 64
+    optimizer: Literal["SGD", "AdamW", "Adam"] = "SGD"
+    lr0: Annotated[float, Field(gt=0.0, le=1.0)]
+    lrf: Annotated[float, Field(gt=0.0, le=1.0)]
+    cos_lr: bool = False
+    momentum: Fraction = 0.9
+    weight_decay: Fraction = 0.0005
+    warmup_epochs: Annotated[float, Field(ge=0.0)] = 3.0
+    warmup_momentum: Fraction = 0.8
+    warmup_bias_lr: Fraction = 0.1
+    box: Annotated[float, Field(ge=0.0)] = 7.5
+    cls: Annotated[float, Field(ge=0.0)] = 0.5
+    dfl: Annotated[float, Field(ge=0.0)] = 1.5
+    patience: Annotated[int, Field(ge=0)] = 100
+    save_period: int = -1
+    hsv_h: Fraction = 0.015
+    hsv_s: Fraction = 0.7
+    hsv_v: Fraction = 0.4
+    degrees: Annotated[float, Field(ge=0.0, le=180.0)] = 0.0
+    translate: Fraction = 0.1
+    scale: Fraction = 0.5
+    fliplr: Fraction = 0.5
+    mosaic: Fraction = 0.0
+    mixup: Fraction = 0.0
+    close_mosaic: Annotated[int, Field(ge=0)] = 10
+    amp: bool = True
+    cache: bool = False
+    workers: Annotated[int, Field(ge=0)] = 8
+    device: str = ""
+    deterministic: bool = True
+    dropout: Fraction = 0.0
+    freeze: Annotated[int, Field(ge=0)] = 0
