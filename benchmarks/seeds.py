@@ -1,0 +1,105 @@
+"""Scores of variants over several seeds on the run's data set, trained, quantized and evaluated as the stages do.
+
+    python benchmarks/seeds.py FOLDER --variants level3_relu level4_relu --seeds 0 1 2
+
+Needs outputs/dataset (`dvc repro dataset`). Each seed has its own warm start. What FOLDER already holds is not made
+again, so that a killed run goes on, and variants can be added later. FOLDER/scores.json holds every score, and
+differences to the first variant with their standard error.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import statistics
+import sys
+from pathlib import Path
+
+from ethos import catalog
+from ethos.compress.quantize import quantize
+from ethos.evaluation.evaluate import evaluate
+from ethos.evaluation.samples import load_samples
+from ethos.files import new_folder, read_json, write_json
+from ethos.plan import quantize_plan, start_plan, train_plan
+from ethos.training.monitor import EpochLines
+from ethos.training.start import load_start, make_start
+from ethos.training.train import train
+
+DATASET = Path("outputs/dataset")
+FILES = {"fp32": "fp32.tflite", "int8": "int8.tflite"}
+
+
+def trained(folder: Path, variant: str, seed: int) -> Path:
+    """Train a variant with its own warm start unless the folder holds it; return the folder of its weights."""
+    params = catalog.load_params().model_copy(update={"seed": seed})
+    start = folder / str(seed) / "start"
+    if not start.is_dir():
+        warm = start_plan(params)
+        with new_folder(start) as fresh:
+            lines = EpochLines(f"seed {seed}: start", warm.warm_up.epochs if warm.warm_up else 0, sys.stderr)
+            make_start(warm, DATASET, fresh, lines)
+    models = folder / str(seed) / variant / "dense"
+    if not models.is_dir():
+        plan = train_plan(params, variant)
+        with new_folder(models) as fresh:
+            lines = EpochLines(f"seed {seed}: {variant}", plan.recipe.epochs, sys.stderr)
+            train(plan.architecture, plan.recipe, DATASET, fresh, start=load_start(start)[0], seed=seed, on_epoch=lines)
+    return models
+
+
+def scored(models: Path, variant: str) -> dict[str, float]:
+    """Quantize and evaluate a trained network unless that was done; return mAP50 and mAP50-95 of both files."""
+    record = models.parent / f"{models.name}.json"
+    if not record.is_file():
+        params = catalog.load_params()
+        plan = quantize_plan(params, variant)
+        files = models.parent / f"{models.name}-files"
+        if not files.is_dir():
+            with new_folder(files) as fresh:
+                quantize(models, DATASET, plan.imgsz, plan.options, fresh)
+        samples = load_samples(DATASET, "val")
+        reports = {
+            kind: evaluate(files / name, samples, params.protocol, files / "decode.json")
+            for kind, name in FILES.items()
+        }
+        write_json(record, {f"{kind}.{key}": reports[kind][key] for kind in FILES for key in ("map50", "map50_95")})
+    found: dict[str, float] = read_json(record)
+    return found
+
+
+def differences(scores: dict[str, list[dict[str, float]]]) -> dict[str, dict[str, list[float]]]:
+    """Return for each variant but the first the mean difference to the first, and its standard error, per figure."""
+    first, *others = scores
+    found: dict[str, dict[str, list[float]]] = {}
+    for other in others:
+        found[other] = {}
+        for figure in scores[first][0]:
+            pairs = zip(scores[first], scores[other], strict=True)
+            each = [theirs[figure] - mine[figure] for mine, theirs in pairs]
+            error = statistics.stdev(each) / math.sqrt(len(each)) if len(each) > 1 else math.nan
+            found[other][figure] = [round(statistics.mean(each), 4), round(error, 4)]
+    return found
+
+
+def main() -> None:
+    """Make what is missing and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--variants", nargs="+", required=True)
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    options = parser.parse_args()
+    scores = {
+        variant: [scored(trained(options.folder, variant, seed), variant) for seed in options.seeds]
+        for variant in options.variants
+    }
+    document = {"seeds": options.seeds, "scores": scores, "against_first": differences(scores)}
+    write_json(options.folder / "scores.json", document)
+    for variant, found in scores.items():
+        for seed, row in zip(options.seeds, found, strict=True):
+            print(variant, seed, "  ".join(f"{figure} {value:.4f}" for figure, value in row.items()))
+    for variant, figures in document["against_first"].items():
+        print(f"{variant} - {options.variants[0]}:", {name: f"{m:+.4f} +- {e:.4f}" for name, (m, e) in figures.items()})
+
+
+if __name__ == "__main__":
+    main()
