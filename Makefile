@@ -4,6 +4,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+INSTALLED_EXTRAS := $(VENV)/.installed-extras
 
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export DVC_NO_ANALYTICS := 1
@@ -19,6 +20,11 @@ $(INSTALLED): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	touch $@
 
+# the optional second converter, which the tests compare with the first
+$(INSTALLED_EXTRAS): $(INSTALLED) requirements-litert.lock
+	$(BIN)/python -m pip install --quiet --no-deps -r requirements-litert.lock
+	touch $@
+
 setup: install
 	ethos init
 
@@ -32,13 +38,14 @@ lint: install
 	mypy
 	lint-imports
 
-test: lint
+test: lint $(INSTALLED_EXTRAS)
 	pytest
 
 lock: install
 	sed -n '/^#/p' requirements.lock > requirements.lock.new
 	$(BIN)/python -m pip freeze --all --exclude pip --exclude-editable \
 	  | grep -viE '^(nvidia-|triton)' \
+	  | grep -vixFf requirements-litert.lock \
 	  | sed -E 's/^(torch|torchvision)==([0-9.]+).*/\1==\2/' >> requirements.lock.new
 	mv requirements.lock.new requirements.lock
 
