@@ -29,6 +29,7 @@ setup: install
 	ethos init
 
 repro: setup
+	ethos doctor --fast
 	dvc repro
 	ethos summary
 

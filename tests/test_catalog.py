@@ -97,7 +97,7 @@ def test_no_project_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
             "level2_reul",
             "specs/variants: unknown variant 'level2_reul'\n"
             "  fix: did you mean level2_relu, level4_relu, level3_relu? known: baseline, level2_leaky, level2_relu, "
-            "level3_leaky, level3_relu, level4_leaky, level4_relu",
+            "level3_leaky, level3_relu, level4_leaky, level4_relu, yolov8n_relu",
         ),
         (
             "recipe",
@@ -235,8 +235,8 @@ def test_mistakes_in_a_spec(project: Path, text: str, message: str) -> None:
     [
         (
             "level",
-            "base: yolo11n\nextends: level2\n",
-            "specs/levels/mine.yaml:1: give exactly one of 'base' and 'extends'\n  fix: correct that line",
+            "steps: []\n",
+            "specs/levels/mine.yaml:1: give 'base', 'extends' or both\n  fix: correct that line",
         ),
         (
             "level",
@@ -331,7 +331,7 @@ def test_a_file_that_is_not_text(project: Path) -> None:
             "pin: level2_rel",
             "registry/policy.yaml: scenario realtime: unknown variant 'level2_rel'\n"
             "  fix: did you mean level2_relu, level4_relu, level3_relu? known: baseline, level2_leaky, level2_relu, "
-            "level3_leaky, level3_relu, level4_leaky, level4_relu",
+            "level3_leaky, level3_relu, level4_leaky, level4_relu, yolov8n_relu",
         ),
         (
             "ethos-u65-512",

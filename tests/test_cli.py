@@ -73,6 +73,7 @@ TREE = dict(commands())
 
 def test_the_tree_is_walked() -> None:
     assert {"ethos init", "ethos summary", "ethos select", "ethos analyze", "ethos evaluate"} < set(TREE)
+    assert {"ethos doctor", "ethos verify"} < set(TREE)
     assert {"ethos specs list", "ethos specs show", "ethos data check"} < set(TREE)
 
 
@@ -125,7 +126,7 @@ def test_help_imports_nothing_heavy() -> None:
             2,
             "error: specs/variants: unknown variant 'level2_reul'\n"
             "  fix: did you mean level2_relu, level4_relu, level3_relu? known: baseline, level2_leaky, level2_relu, "
-            "level3_leaky, level3_relu, level4_leaky, level4_relu\n",
+            "level3_leaky, level3_relu, level4_leaky, level4_relu, yolov8n_relu\n",
         ),
         (
             ("specs", "show", "level2_relu", "--imgsz", "65"),

@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 
 from ethos.cli.data import data_app
-from ethos.cli.model import specs_app
+from ethos.cli.doctor import doctor
+from ethos.cli.model import specs_app, verify
 from ethos.cli.npu import analyze
 from ethos.cli.registry import select
 from ethos.cli.run import init, summary
@@ -25,7 +26,7 @@ app = typer.Typer(
 )
 app.add_typer(specs_app, name="specs")
 app.add_typer(data_app, name="data")
-for command in (init, summary, select, evaluate, analyze):
+for command in (doctor, init, verify, summary, select, evaluate, analyze):
     app.command()(command)
 
 

@@ -1,12 +1,16 @@
-"""`ethos specs`: what is declared, and the networks that it builds."""
+"""`ethos specs` and `ethos verify`: what is declared, the networks that it builds, and whether files agree."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
 from ethos.console import AsJson, print_json, print_table
+
+if TYPE_CHECKING:
+    from ethos.specs import Activation
 
 specs_app = typer.Typer(help="Show the specs of this project.", no_args_is_help=True)
 
@@ -43,3 +47,65 @@ def specs_show(
         print_json(report)
     else:
         print_table(layer_table(report))
+
+
+WRONG = 1
+EXPORTED = (".onnx", ".tflite")
+MODEL_FILES = (".yaml", ".yml")
+
+
+def verify(
+    subject: Annotated[str, typer.Argument(help="A variant, an .onnx or .tflite file, or a model file (.yaml).")],
+    activation: Annotated[
+        str | None,
+        typer.Option(help="What a file should hold; by default what it, or the record beside it, declares."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show the activation of every layer. Exit 1 if it is not the declared one everywhere."""
+    from ethos.reporting.tables import activation_table
+
+    report = _verify(subject, _known_activation(activation))
+    if as_json:
+        print_json(report)
+    else:
+        print_table(activation_table(report))
+        typer.echo(_verdict(report))
+    if not report["ok"]:
+        raise typer.Exit(WRONG)
+
+
+def _verify(subject: str, activation: Activation | None) -> dict[str, Any]:
+    from ethos import verify as check
+    from ethos.errors import SpecError
+
+    path = Path(subject)
+    if path.suffix in EXPORTED:
+        return check.verify_file(path, activation)
+    if path.suffix in MODEL_FILES:
+        return check.verify_model_file(path, activation)
+    if activation is not None:
+        raise SpecError("--activation is for files", "a variant's spec declares its own; leave the option out")
+    return check.verify_variant(subject)
+
+
+def _known_activation(name: str | None) -> Activation | None:
+    from ethos.errors import unknown
+    from ethos.specs import Activation
+
+    known: dict[str, Activation] = {each: each for each in get_args(Activation)}
+    if name is None:
+        return None
+    if name not in known:
+        raise unknown("activation", name, known)
+    return known[name]
+
+
+def _verdict(report: dict[str, Any]) -> str:
+    """Return what the table shows in a few lines."""
+    if report["problems"]:
+        return "\n".join(f"WRONG: {problem}" for problem in report["problems"])
+    ((written, uses),) = report["found"].items()
+    if report["declared"] is None:
+        return f"{written} in all {uses} layers that have one; nothing declares it (--activation says what to expect)"
+    return f"ok: {written} in {uses} layers, as declared ({report['declared_by']})"

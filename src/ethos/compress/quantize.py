@@ -11,6 +11,7 @@ from ethos.compress import calibration
 from ethos.compress.convert import export_onnx, onnx_to_saved_model, to_tflite
 from ethos.errors import ModelError
 from ethos.files import sha256_file, write_json, write_text
+from ethos.model.activations import activation_uses
 from ethos.model.head import BRANCHES, INPUT_NAME, output_names, to_export_form
 from ethos.model.weights import WEIGHTS_FILE, load_model
 
@@ -69,6 +70,7 @@ def quantize(model_folder: Path, dataset: Path, imgsz: int, options: Quantize, i
         "schema": 1,
         "imgsz": imgsz,
         "parameters": parameters,
+        "activation": {"declared": architecture.activation, "uses": len(activation_uses(network))},
         "per_channel": options.per_channel,
         "files": {
             **{name: describe(into / name) for name in (INT8_FILE, FLOAT_FILE, ONNX_FILE, CONTRACT_FILE, LABELS_FILE)},

@@ -20,20 +20,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ActivationKind:
-    """An activation under its names in Ultralytics' model files, PyTorch and ONNX."""
+    """An activation as Ultralytics' model files write it."""
 
     expression: str
-    module: str
-    onnx: str
+
+    @property
+    def written(self) -> str:
+        """The activation as `activation_uses` writes it."""
+        return self.expression.removeprefix("torch.nn.")
 
 
 LEAKY_SLOPE = 0.1
 # kept among PyTorch's activations, though they are none
 NO_ACTIVATIONS = {"MultiheadAttention", "Softmax", "Softmax2d", "LogSoftmax"}
 ACTIVATIONS: dict[Activation, ActivationKind] = {
-    "silu": ActivationKind("torch.nn.SiLU()", "SiLU", "Sigmoid"),
-    "relu": ActivationKind("torch.nn.ReLU()", "ReLU", "Relu"),
-    "leaky_relu": ActivationKind(f"torch.nn.LeakyReLU({LEAKY_SLOPE})", "LeakyReLU", "LeakyRelu"),
+    "silu": ActivationKind("torch.nn.SiLU()"),
+    "relu": ActivationKind("torch.nn.ReLU()"),
+    "leaky_relu": ActivationKind(f"torch.nn.LeakyReLU({LEAKY_SLOPE})"),
 }
 # convolutions that are linear by their block's design: (block class, path in the block)
 LINEAR_BY_DESIGN = {
@@ -42,6 +45,10 @@ LINEAR_BY_DESIGN = {
     ("Attention", "proj"),
     ("Attention", "pe"),
     ("PSABlock", "ffn.1"),
+    ("AAttn", "qkv"),
+    ("AAttn", "proj"),
+    ("AAttn", "pe"),
+    ("ABlock", "mlp.1"),
 }
 
 
@@ -56,7 +63,7 @@ def verify_activations(model: nn.Module, declared: Activation) -> int:
     wrong: list[str] = []
     for name, found in activation_uses(model):
         uses[found] += 1
-        if found != wanted.expression.removeprefix("torch.nn."):
+        if found != wanted.written:
             wrong.append(f"{name} has {found}")
     if wrong or not uses:
         listed = ", ".join(wrong[:5]) + (f" and {len(wrong) - 5} more" if len(wrong) > 5 else "")

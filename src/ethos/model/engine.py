@@ -35,7 +35,7 @@ def prepare() -> str:
     os.environ["YOLO_OFFLINE"] = "true"
     os.environ["YOLO_VERBOSE"] = "false"
     os.environ.pop("ULTRALYTICS_API_KEY", None)
-    torchvision = _ensure_torchvision()
+    torchvision = ensure_torchvision()
 
     import logging
 
@@ -47,7 +47,7 @@ def prepare() -> str:
     return torchvision
 
 
-def _ensure_torchvision() -> str:
+def ensure_torchvision() -> str:
     """Import torchvision, or put a stand-in with the one operator that detection training needs in its place.
 
     torchvision's wheel links against the CUDA build of torch; beside a CPU build its import raises RuntimeError

@@ -22,6 +22,11 @@ Graph = dict[str, Any]
 Network = Any
 Steps = tuple[dict[str, dict[str, Any] | None], ...]
 PARTS = ("backbone", "head")
+# their first argument is no number of channels
+WITHOUT_CHANNELS = {"nn.Upsample", "Concat", "Detect"}
+# takes weights from the network when it is built
+FETCHING_LAYERS = {"TorchVision"}
+CHECK_LAYERS = "check the level's base, and the arguments of its steps"
 
 
 class Architecture(BaseModel):
@@ -43,16 +48,19 @@ def resolve_level(name: str) -> tuple[str, Steps]:
     """
     chain: list[str] = []
     steps: Steps = ()
+    base: str | None = None
     while True:
         if name in chain:
             raise SpecError(f"specs/levels: {' extends '.join([*chain, name])}", "remove one 'extends'")
         chain.append(name)
         level = catalog.load("level", name)
         steps = level.steps + steps
+        # the level that is asked for has the last word on its base
+        base = base or level.base
         if level.extends is None:
-            if level.base is None:  # excluded by the spec's own validation
+            if base is None:  # excluded by the spec's own validation
                 raise SpecError(f"specs/levels/{name}.yaml: neither base nor extends", "give one")
-            return level.base, steps
+            return base, steps
         name = level.extends
 
 
@@ -90,7 +98,8 @@ def build(architecture: Architecture, seed: int = 0) -> Network:
     for step in architecture.steps:
         _apply(GRAPH_STEPS, step, graph)
     torch.manual_seed(seed)
-    model = _construct(graph, len(architecture.names))
+    model = construct(graph, len(architecture.names))
+    require_raw_head(model, architecture.base)
     for step in architecture.steps:
         _apply(MODULE_STEPS, step, model)
     model.names = dict(enumerate(architecture.names))
@@ -120,23 +129,59 @@ def base_graph(name: str) -> Graph:
     return graph
 
 
-def _construct(graph: Graph, classes: int) -> Network:
-    """Return the network of a layer list; the activation that the engine sets for all later networks is put back."""
+def construct(graph: Graph, classes: int) -> Network:
+    """Return the network of a layer list; the activation that the engine sets for all later networks is put back.
+
+    Raises:
+        ModelError: It names a layer that is none, or is no network.
+    """
     from ultralytics.nn.modules.conv import Conv
     from ultralytics.nn.tasks import DetectionModel
 
+    _require_layers(graph)
     default = Conv.default_act
     try:
         return DetectionModel(copy.deepcopy(graph), ch=3, nc=classes, verbose=False)
     except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         # the engine builds what it reads and runs it once, so a wrong layer fails anywhere
         text, _, _ = str(error).partition("\n")
-        raise ModelError(
-            f"the level's graph is no network: {type(error).__name__}: {text}",
-            "check the arguments of the level's steps",
-        ) from None
+        raise ModelError(f"the layer list is no network: {type(error).__name__}: {text}", CHECK_LAYERS) from None
     finally:
         Conv.default_act = default
+
+
+def _require_layers(graph: Graph) -> None:
+    """Refuse a name that is no layer: the engine would call any function of that name, such as one that unpickles."""
+    from torch import nn
+    from ultralytics.nn import modules
+
+    for part in PARTS:
+        for layer in graph[part]:
+            name = str(layer[2])
+            place, name_there = (nn, name[3:]) if name.startswith("nn.") else (modules, name)
+            found = getattr(place, name_there, None)
+            if not (isinstance(found, type) and issubclass(found, nn.Module)) or name in FETCHING_LAYERS:
+                raise ModelError(f"the layer list is no network: unknown layer '{name}'", CHECK_LAYERS)
+
+
+def require_raw_head(model: Network, base: str) -> None:
+    """Refuse a head that cannot be exported raw: what leaves the network would not be what the decoder reads.
+
+    Raises:
+        ModelError: The head does more than boxes and classes, or gives no box distributions, or one box an object.
+    """
+    head = model.model[-1]
+    reason = ""
+    if type(head).__name__ != "Detect":
+        reason = f"is {type(head).__name__}, not Detect"
+    elif head.reg_max == 1:
+        reason = "gives no box distributions"
+    elif getattr(head, "end2end", False):
+        reason = "has a second set of branches"
+    if reason:
+        raise ModelError(
+            f"base graph '{base}': its head {reason}", "use a base such as yolov8n, yolo11n or yolo12n, of any scale"
+        )
 
 
 def _apply(table: Mapping[str, Callable[..., None]], step: Mapping[str, Any], subject: object) -> None:
@@ -181,7 +226,7 @@ def replace_block(graph: Graph, *, block: str, by: str, repeats: Positive, short
 def narrow_neck(graph: Graph, *, width: Annotated[float, Field(gt=0.0, le=1.0)]) -> None:
     """Multiply the channels of every neck layer by `width` (rounded to multiples of 8 when built)."""
     for layer in graph["head"]:
-        if layer[2] in {"Conv", "C2f", "C3k2"}:
+        if layer[2] not in WITHOUT_CHANNELS:
             layer[3][0] = int(layer[3][0] * width)
 
 
@@ -207,5 +252,44 @@ def light_head(model: Network, *, convolutions: Annotated[int, Field(ge=1, le=2)
     head.bias_init()
 
 
+@validate_call(config=ConfigDict(arbitrary_types_allowed=True))
+def depthwise_class_branch(model: Network) -> None:
+    """Make each hidden 3x3 layer of the class branches a depthwise 3x3 and a pointwise 1x1, as YOLO11 has them."""
+    from ultralytics.nn.modules.conv import Conv, DWConv
+    from ultralytics.utils.torch_utils import initialize_weights
+
+    head, changed = model.model[-1], 0
+    for branch in head.cv3:
+        for index, layer in enumerate(branch):
+            if type(layer) is Conv and layer.conv.groups == 1 and layer.conv.kernel_size == (3, 3):
+                given, wanted = layer.conv.in_channels, layer.conv.out_channels
+                pair = DWConv(given, given, 3, act=layer.act), Conv(given, wanted, 1, act=layer.act)
+                branch[index] = type(branch)(*pair)
+                changed += 1
+    if not changed:
+        raise ModelError(
+            "level step 'depthwise_class_branch': the class branches are depthwise already", "remove the step"
+        )
+    initialize_weights(head)
+    head.bias_init()
+
+
+@validate_call(config=ConfigDict(arbitrary_types_allowed=True))
+def split_c2f(model: Network) -> None:
+    """Write every C2f as two convolutions instead of one and a slice; the numbers stay the same.
+
+    Every network is exported in that form. As a step it is also trained in it; weights from a file then match fewer
+    tensors by name.
+    """
+    from ethos.model import blocks
+
+    if not blocks.split_c2f(model):
+        raise ModelError("level step 'split_c2f': the network holds no C2f", "put it after the step that makes them")
+
+
 GRAPH_STEPS: dict[str, Callable[..., None]] = {"replace_block": replace_block, "narrow_neck": narrow_neck}
-MODULE_STEPS: dict[str, Callable[..., None]] = {"light_head": light_head}
+MODULE_STEPS: dict[str, Callable[..., None]] = {
+    "light_head": light_head,
+    "depthwise_class_branch": depthwise_class_branch,
+    "split_c2f": split_c2f,
+}

@@ -179,6 +179,7 @@ def write_bundle(candidate: Candidate, folder: Path) -> dict[str, Any]:
         "schema": 1,
         "variant": candidate.variant,
         "form": candidate.form,
+        "activation": candidate.quantize.get("activation"),
         "files": {
             path.relative_to(folder).as_posix(): {"sha256": sha256_file(path), "bytes": path.stat().st_size}
             for path in files

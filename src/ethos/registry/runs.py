@@ -156,6 +156,11 @@ class Tracking:
         if not path.is_file() or read_json(path) != document:
             write_json(path, document)
 
+    def count_experiments(self) -> int:
+        """Return how many experiments the store holds; nothing is created."""
+        with speaking(self.tracking_uri):
+            return len(self._client.search_experiments())
+
     # --- runs ---
 
     @contextmanager

@@ -12,7 +12,7 @@ from ethos.specs.base import Activation, NamedSpec, Spec
 class Level(NamedSpec):
     """An ordered list of steps on a YOLO graph; each step is one mapping `{step_name: {argument: value}}`.
 
-    With `extends`, the steps are appended to those of the named level and `base` is inherited.
+    With `extends`, the steps are appended to those of the named level and `base` is inherited unless it is given.
     """
 
     base: str | None = None
@@ -21,8 +21,8 @@ class Level(NamedSpec):
 
     @model_validator(mode="after")
     def _base_or_extends(self) -> Level:
-        if (self.base is None) == (self.extends is None):
-            raise ValueError("give exactly one of 'base' and 'extends'")
+        if self.base is None and self.extends is None:
+            raise ValueError("give 'base', 'extends' or both")
         return self
 
     @field_validator("steps")

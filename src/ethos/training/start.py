@@ -78,15 +78,21 @@ def locate(weights: Weights) -> Path:
     return path
 
 
+def cached(file: Path) -> Path:
+    """Return where a file that Ultralytics publishes is kept once it has been fetched."""
+    folder = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "ethos-vision-optimizer"
+    return folder / file.name
+
+
 def _fetch(file: Path) -> Path:
     """Let Ultralytics fetch one of the files that it publishes, into the folder for caches."""
     prepare()
     from ultralytics.utils.downloads import attempt_download_asset
 
-    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "ethos-vision-optimizer"
-    cache.mkdir(parents=True, exist_ok=True)
+    place = cached(file)
+    place.parent.mkdir(parents=True, exist_ok=True)
     try:
-        return Path(attempt_download_asset(cache / file.name))
+        return Path(attempt_download_asset(place))
     except Exception as error:  # noqa: BLE001 - the downloader raises whatever its backends raise
         reason = str(error).splitlines()[0]
         raise ModelError(

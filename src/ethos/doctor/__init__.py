@@ -1,0 +1,1 @@
+"""Pre-flight: whether this machine and this project can run the pipeline, before it starts."""
