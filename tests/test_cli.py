@@ -271,6 +271,15 @@ def test_a_variant_is_shown_as_json(ethos: Callable[..., Outcome]) -> None:
 
 
 @pytest.mark.usefixtures("project")
+def test_a_variant_is_shown_with_its_steps(ethos: Callable[..., Outcome]) -> None:
+    outcome = ethos("specs", "show", "level3_relu", "--imgsz", "64")
+    assert outcome.code == 0
+    lines = {line.split()[0]: line.split() for line in outcome.out.splitlines() if "replace_block" in line}
+    assert lines["1"][-4:-2] == ["3,354,829", "+762,064"]
+    assert lines["2"][-4:-2] == ["3,565,389", "+210,560"]
+
+
+@pytest.mark.usefixtures("project")
 def test_a_variant_is_shown_as_a_table(ethos: Callable[..., Outcome]) -> None:
     outcome = ethos("specs", "show", "baseline", "--imgsz", "64")
     assert (outcome.code, outcome.err) == (0, "")

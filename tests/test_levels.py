@@ -11,7 +11,7 @@ from ethos.catalog import load, names
 from ethos.errors import EthosError, ModelError, SpecError
 from ethos.model.head import output_names, to_export_form
 from ethos.model.layers import describe, layer_macs
-from ethos.model.levels import Architecture, Network, build, check_steps, resolve_level
+from ethos.model.levels import GRAPH_STEPS, PARTS, Architecture, Graph, Network, build, check_steps, resolve_level
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -109,6 +109,82 @@ def test_level_four_steps_that_fit_work_on_other_bases(base: str) -> None:
     assert light.stride.tolist() == [8, 16, 32]
 
 
+DEPTHWISE: dict[str, Any] = {"depthwise_class_branch": {}}
+SPLIT: dict[str, Any] = {"split_c2f": None}
+
+
+def test_a_depthwise_class_branch_saves_what_was_measured() -> None:
+    _, steps = resolve_level("level3")
+    plain, light = (stepped(*steps), stepped(*steps, DEPTHWISE))
+    assert parameters(plain) - parameters(light) == 3_565_389 - 3_244_749
+    # in the exported form, but for the 16 fixed weights of the decoding that is left out
+    assert parameters(to_export_form(light)) + 16 == 3_238_045
+
+
+def test_a_depthwise_class_branch_is_that_of_the_published_head() -> None:
+    light, published = stepped(*resolve_level("level3")[1], DEPTHWISE).model[-1], stepped().model[-1]
+    for mine, other in zip(light.cv3.modules(), published.cv3.modules(), strict=True):
+        assert type(mine) is type(other)
+        if isinstance(mine, torch.nn.BatchNorm2d):
+            assert (mine.eps, mine.momentum) == (other.eps, other.momentum)
+    shapes = [[tuple(p.shape) for p in head.cv3.parameters()] for head in (light, published)]
+    assert shapes[0] == shapes[1]
+    # what keeps early training from seeing objects everywhere
+    assert [branch[-1].bias.mean().item() for branch in light.cv3] == pytest.approx(
+        [branch[-1].bias.mean().item() for branch in published.cv3]
+    )
+
+
+def test_split_c2f_as_a_step_is_the_same_network_in_other_tensors() -> None:
+    _, steps = resolve_level("level3")
+    plain, split = stepped(*steps).eval(), stepped(*steps, SPLIT).eval()
+    assert parameters(plain) == parameters(split)
+    assert sum(type(module).__name__ == "SplitC2f" for module in split.modules()) == 9
+    x = torch.rand(1, 3, 64, 96, generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        assert torch.allclose(plain(x)[0], split(x)[0], rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("base", ["yolov8n", "yolov5nu", "yolo11s", "yolo11m"])
+def test_steps_that_suit_any_family(base: str) -> None:
+    plain = stepped(base=base)
+    narrow = stepped({"narrow_neck": {"width": 0.5}}, {"light_head": {"convolutions": 1}}, base=base)
+    assert parameters(narrow) < 0.95 * parameters(plain)
+    # every layer of the neck has become narrower, whatever its class
+    assert sum(p.numel() for p in narrow.model[-2].parameters()) < sum(p.numel() for p in plain.model[-2].parameters())
+
+
+@pytest.mark.parametrize(
+    ("base", "steps", "text"),
+    [
+        ("yolov8n", resolve_level("level2")[1], "level step 'replace_block': the graph holds no C3k2"),
+        ("yolo11n", (DEPTHWISE,), "level step 'depthwise_class_branch': the class branches are depthwise already"),
+        ("yolo11n", (SPLIT,), "level step 'split_c2f': the network holds no C2f"),
+        (
+            "yolo12n",
+            ({"narrow_neck": {"width": 0.5}},),
+            "the layer list is no network: AssertionError: Dimension of ABlock must be a multiple of 32.",
+        ),
+        ("yolov10n", (), "base graph 'yolov10n': its head is v10Detect, not Detect"),
+        ("yolo26n", (), "base graph 'yolo26n': its head gives no box distributions"),
+        ("yolo11n-seg", (), "base graph 'yolo11n-seg': its head is Segment, not Detect"),
+    ],
+    ids=["no-block", "depthwise-already", "no-c2f", "too-narrow", "two-heads", "no-distribution", "masks"],
+)
+def test_steps_and_bases_that_do_not_suit(base: str, steps: tuple[dict[str, Any], ...], text: str) -> None:
+    with pytest.raises(ModelError) as caught:
+        stepped(*steps, base=base)
+    assert caught.value.message == text
+    assert caught.value.fix
+
+
+@pytest.mark.parametrize("name", ["torch_safe_load", "nn.functional", "torch.hub.load", "TorchVision", "Path"])
+def test_a_level_calls_nothing_but_layers(name: str) -> None:
+    with pytest.raises(ModelError) as caught:
+        stepped({"replace_block": {**REPLACE, "by": name}})
+    assert caught.value.message == f"the layer list is no network: unknown layer '{name}'"
+
+
 def test_a_light_head_fits_the_published_head_too() -> None:
     light = stepped({"light_head": {"convolutions": 1}})
     whole = stepped({"light_head": {"convolutions": 2}})
@@ -177,6 +253,52 @@ def test_counting_macs_leaves_the_network_as_it_was() -> None:
     assert model.training
     assert not any(module._forward_hooks for module in model.modules())
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+
+
+def test_a_level_may_change_the_base_of_what_it_extends(project: Path) -> None:
+    write_level(project, "large", "base: yolo11s\nextends: level3\n")
+    write_level(project, "larger", "extends: large\nsteps:\n  - light_head: {convolutions: 1}\n")
+    assert resolve_level("large") == ("yolo11s", resolve_level("level3")[1])
+    assert resolve_level("larger")[0] == "yolo11s"
+    assert resolve_level("level3")[0] == "yolo11n"
+
+
+def test_describe_shows_what_each_step_changed() -> None:
+    report = describe("level4_relu", 15, 320)
+    published = describe("baseline", 15, 320)
+    assert (report["base_parameters"], report["base_macs"]) == (2_592_765, published["macs"])
+    assert [step["step"] for step in report["steps"]][:2] == ["replace_block", "replace_block"]
+    assert [step["parameters"] for step in report["steps"]][:2] == [3_354_829, 3_565_389]
+    assert report["steps"][-1]["parameters"] == report["parameters"]
+    before = {"parameters": report["base_parameters"], "macs": report["base_macs"]}
+    for step in report["steps"]:
+        for figure in ("parameters", "macs"):
+            assert step[f"{figure}_change"] == step[figure] - before[figure]
+            before[figure] = step[figure]
+    changed = {layer["index"]: layer["changed_by"] for layer in report["layers"]}
+    # the first convolution is nobody's, the first C3k2 is step 1's, the attention block step 2's
+    assert (changed[0], changed[2], changed[10]) == ([], [1], [2])
+    assert all(layer["changed_by"] == [] for layer in published["layers"])
+
+
+def test_a_step_of_ones_own_is_a_function_and_a_line(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A throw-away step that takes a layer out: what follows it has not changed."""
+
+    def without_layer(graph: Graph, *, index: int) -> None:
+        graph["backbone"].pop(index)
+        for layer in (layer for part in PARTS for layer in graph[part]):
+            given = layer[0] if isinstance(layer[0], list) else [layer[0]]
+            moved = [each - (each >= index) for each in given]
+            layer[0] = moved if isinstance(layer[0], list) else moved[0]
+
+    monkeypatch.setitem(GRAPH_STEPS, "without_layer", without_layer)
+    write_level(project, "mine", "extends: level3\nsteps:\n  - without_layer: {index: 10}\n")
+    (project / "specs" / "variants" / "mine.yaml").write_text("level: mine\nactivation: relu\n")
+    report, whole = describe("mine", 15, 64), describe("level3_relu", 15, 64)
+    assert len(report["layers"]) == len(whole["layers"]) - 1
+    removed = whole["layers"][10]
+    assert report["steps"][-1]["parameters_change"] == -removed["parameters"]
+    assert not any(3 in layer["changed_by"] for layer in report["layers"])
 
 
 # --- mistakes --------------------------------------------------------------------------------------------------------

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from ethos.specs import Params
+
     Check = Callable[[Subject], Iterator[Finding]]
 
 MEMORY_GIB, DISK_GIB = 2.0, 2.0
@@ -30,13 +32,9 @@ def examine(root: Path, *, fast: bool, memory_gib: float = MEMORY_GIB, disk_gib:
         memory_gib: Memory that must be available; less than twice that is a warning.
         disk_gib: Space that must be free; less than twice that is a warning.
     """
-    try:
-        params = catalog.load_params()
-    except EthosError:
-        params = None
-    subject = Subject(root, params, fast, memory_gib, disk_gib)
+    subject = Subject(root, _params(), fast, memory_gib, disk_gib)
     with ThreadPoolExecutor(max_workers=len(CHECKS)) as pool:
-        running = [pool.submit(_findings, name, check, subject) for name, check in CHECKS.items()]
+        running = [pool.submit(answer, name, subject) for name in CHECKS]
         found = [finding for each in running for finding in each.result()]
     return {
         "schema": 1,
@@ -46,10 +44,18 @@ def examine(root: Path, *, fast: bool, memory_gib: float = MEMORY_GIB, disk_gib:
     }
 
 
-def _findings(name: str, check: Check, subject: Subject) -> list[Finding]:
-    """Return what a check finds; an error that it meets is a finding, and no password is shown."""
+def _params() -> Params | None:
     try:
-        found = list(check(subject))
+        return catalog.load_params()
+    except EthosError:
+        # the check of the specs says why
+        return None
+
+
+def answer(name: str, subject: Subject) -> list[Finding]:
+    """Return what one check finds; an error that it meets is a finding, and no password is shown."""
+    try:
+        found = list(CHECKS[name](subject))
     except EthosError as error:
         found = [Finding(name, "error", error.message, error.fix)]
     return [replace(each, detail=hide_password(each.detail), fix=hide_password(each.fix)) for each in found]

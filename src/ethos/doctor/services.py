@@ -23,11 +23,14 @@ if TYPE_CHECKING:
 
 SECONDS = 3.0
 DVC_SECONDS = 60
+DVC_CONFIG = ".dvc/config"
 PORTS = {"http": 80, "https": 443, "ssh": 22}
 
 
 def dvc(subject: Subject) -> Iterator[Finding]:
     """DVC reads its settings and dvc.yaml, and its remotes, if there are any, can be reached."""
+    if not (subject.root / DVC_CONFIG).is_file():
+        raise EthosError(f"{DVC_CONFIG}: no such file", "restore it from the project's source, or run: dvc init")
     stages = _run_dvc(subject.root, "stage", "list", "--name-only") if not subject.fast else []
     remotes = [line.split() for line in _run_dvc(subject.root, "remote", "list") if line.strip()]
     unreachable = [f"{name} ({url})" for name, url, *_ in remotes if not _reachable(url)]

@@ -142,7 +142,7 @@ def construct(graph: Graph, classes: int) -> Network:
     default = Conv.default_act
     try:
         return DetectionModel(copy.deepcopy(graph), ch=3, nc=classes, verbose=False)
-    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+    except (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         # the engine builds what it reads and runs it once, so a wrong layer fails anywhere
         text, _, _ = str(error).partition("\n")
         raise ModelError(f"the layer list is no network: {type(error).__name__}: {text}", CHECK_LAYERS) from None

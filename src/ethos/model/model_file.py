@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 KEY, IGNORED_KEY = "activation", "act"
 DEFAULT_CLASSES = 80
+SCALE = re.compile(r"yolov?\d+(?P<scale>[a-z])")
 # what does not change the meaning of an expression such as torch.nn.LeakyReLU(negative_slope=0.1, inplace=True)
 DECORATION = re.compile(r"^(torch\.)?nn\.|inplace=(True|False)|negative_slope=|\s")
 
@@ -91,12 +92,13 @@ def build_model_file(document: dict[str, Any], path: Path) -> Network:
 
 
 def _scale(document: dict[str, Any], path: Path) -> str | None:
-    """Return the scale that the file's name ends in, as in yolo11s.yaml, else its first."""
+    """Return the scale that the file's name states, as yolo11s.yaml does, else the first in the file."""
     scales = document.get("scales")
     if not isinstance(scales, dict) or not scales:
         return None
     names = [str(scale) for scale in scales]
-    return next((name for name in names if path.stem.endswith(name)), names[0])
+    stated = SCALE.search(path.stem)
+    return stated["scale"] if stated and stated["scale"] in names else names[0]
 
 
 def _plain(expression: str) -> str:
