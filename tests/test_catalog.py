@@ -413,8 +413,42 @@ def test_weights_need_what_their_source_takes(given: dict[str, str], wanted: str
 def test_v3_recipe_is_the_published_one() -> None:
     recipe = load("recipe", "v3")
     assert isinstance(recipe, Recipe)
-    assert (recipe.optimizer, recipe.lr0, recipe.lrf, recipe.weight_decay) == ("SGD", 0.003, 0.1, 0.001)
-    assert (recipe.epochs, recipe.imgsz, recipe.batch, recipe.patience) == (100, 640, 16, 25)
+    assert (recipe.weights.source, recipe.weights.file) == ("official", "yolo11n.pt")
+    published = {
+        "epochs": 100,
+        "batch": 16,
+        "imgsz": 640,
+        "optimizer": "SGD",
+        "lr0": 0.003,
+        "momentum": 0.9,
+        "weight_decay": 0.001,
+        "warmup_epochs": 5.0,
+        "warmup_momentum": 0.8,
+        "warmup_bias_lr": 0.1,
+        "box": 7.5,
+        "cls": 0.5,
+        "dfl": 1.5,
+        "patience": 25,
+        "save_period": 10,
+        "deterministic": True,
+        "workers": 8,
+        "hsv_h": 0.01,
+        "hsv_s": 0.5,
+        "hsv_v": 0.3,
+        "translate": 0.05,
+        "scale": 0.2,
+        "fliplr": 0.5,
+        "degrees": 0.0,
+        "mosaic": 0.0,
+        "mixup": 0.0,
+        "close_mosaic": 10,
+        "cos_lr": False,
+        "amp": True,
+        "nbs": 64,
+    }
+    assert {key: getattr(recipe, key) for key in published} == published
+    # the last learning rate was about 0.0003
+    assert recipe.lr0 * recipe.lrf == pytest.approx(0.0003)
 
 
 @pytest.mark.parametrize(

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
+from conftest import ROOT
 
 from ethos.catalog import load, names
 from ethos.errors import EthosError, ModelError, SpecError
 from ethos.model.head import output_names, to_export_form
 from ethos.model.layers import describe, layer_macs
-from ethos.model.levels import GRAPH_STEPS, PARTS, Architecture, Graph, Network, build, check_steps, resolve_level
+from ethos.model.levels import (
+    GRAPH_STEPS,
+    MODULE_STEPS,
+    PARTS,
+    Architecture,
+    Graph,
+    Network,
+    build,
+    check_steps,
+    resolve_level,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -299,6 +311,12 @@ def test_a_step_of_ones_own_is_a_function_and_a_line(project: Path, monkeypatch:
     removed = whole["layers"][10]
     assert report["steps"][-1]["parameters_change"] == -removed["parameters"]
     assert not any(3 in layer["changed_by"] for layer in report["layers"])
+
+
+def test_the_manual_has_every_step() -> None:
+    text = (ROOT / "docs" / "levels.md").read_text(encoding="utf-8")
+    listed = re.findall(r"^\| `(\w+)` \|", text, flags=re.MULTILINE)
+    assert sorted(listed) == sorted([*GRAPH_STEPS, *MODULE_STEPS])
 
 
 # --- mistakes --------------------------------------------------------------------------------------------------------

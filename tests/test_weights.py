@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import pickle
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -24,10 +25,7 @@ from ethos.model.weights import (
     transfer,
 )
 from ethos.specs import Weights
-from ethos.training.start import locate
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from ethos.training.start import cached, locate
 
 RECONSTRUCTED = ROOT.parent / "shared" / "weights" / "yolo11n_coco_reconstructed.pt"
 NAMES = ("a", "b")
@@ -340,3 +338,37 @@ def test_weights_that_are_not_there(tmp_path: Path) -> None:
     with pytest.raises(ModelError) as caught:
         locate(Weights(source="path", file=str(tmp_path / "a.pt")))
     assert caught.value.message == f"weights: no file {tmp_path}/a.pt"
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return the folder in which fetched weights are kept; the working directory is empty."""
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    prepare()
+    return tmp_path / "cache" / "ethos-vision-optimizer"
+
+
+def test_official_weights_that_cannot_be_fetched(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(file: Path) -> str:
+        raise ConnectionError(f"no way to {file.name}\nand more")
+
+    monkeypatch.setattr("ultralytics.utils.downloads.attempt_download_asset", fail)
+    with pytest.raises(ModelError) as caught:
+        locate(Weights(source="official", file="yolo11n.pt"))
+    assert str(caught.value) == (
+        "weights: yolo11n.pt cannot be fetched: no way to yolo11n.pt\n"
+        "  fix: connect to the network, or use weights from path, warm_start or scratch in the recipe"
+    )
+    assert list(cache.iterdir()) == []
+
+
+def test_official_weights_are_kept_outside_the_project(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def give(file: Path) -> str:
+        file.write_bytes(b"weights")
+        return str(file)
+
+    monkeypatch.setattr("ultralytics.utils.downloads.attempt_download_asset", give)
+    assert locate(Weights(source="official", file="yolo11n.pt")) == cache / "yolo11n.pt" == cached(Path("yolo11n.pt"))
+    assert list(Path.cwd().iterdir()) == []
