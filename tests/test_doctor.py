@@ -311,7 +311,7 @@ def test_a_server_that_is_no_mlflow(whole: Path, monkeypatch: pytest.MonkeyPatch
     assert [each[:2] for each in findings(whole, "mlflow")] == [("ok", f"http://me:***@{web}")]
     status, detail, _ = problem(whole, "mlflow", fast=False)
     assert status == "error"
-    assert "404" in detail
+    assert "501" in detail
     assert SECRET not in detail
 
 
@@ -432,6 +432,15 @@ def test_a_data_set_that_is_not_there(whole: Path, source: dict[str, str], text:
     status, detail, _ = problem(whole, "data set")
     assert status == "error"
     assert detail.endswith(text)
+
+
+def test_the_key_in_an_address_is_not_shown(whole: Path, web: str) -> None:
+    source = {"type": "url", "url": f"http://me:{SECRET}@{web}/a.zip?f=yolo&api_key={SECRET}&x=1"}
+    (whole / "specs/datasets/mine.yaml").write_text(yaml.safe_dump({"source": source, "classes": ["Stop"]}))
+    set_params(whole, dataset="mine")
+    _, detail, fix = problem(whole, "data set")
+    assert f"http://me:***@{web}/a.zip?f=yolo&api_key=***&x=1" in detail
+    assert SECRET not in detail + fix
 
 
 def test_weights_that_are_not_there(whole: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

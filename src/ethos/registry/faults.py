@@ -24,6 +24,10 @@ FIXES = (
     ("Connection", f"start the server, or unset {URI_VARIABLE} to use the embedded store"),
 )
 
+SECRET_ARGUMENT = re.compile(
+    r"([?&][^=&#\s]*(?:key|token|password|secret|signature|credential)[^=&#\s]*=)[^&#\s]+", re.I
+)
+
 
 @contextmanager
 def speaking(where: str = "") -> Iterator[None]:
@@ -42,5 +46,6 @@ def speaking(where: str = "") -> Iterator[None]:
 
 
 def hide_password(uri: str) -> str:
-    """Return a URI without the password in it."""
-    return re.sub(r"(://[^:/@]*):[^@/]*@", r"\1:***@", uri)
+    """Return a URI, or a text with some, without the passwords, keys and tokens in it."""
+    hidden = re.sub(r"(://[^:/@\s]*):[^@/\s]*@", r"\1:***@", uri)
+    return SECRET_ARGUMENT.sub(r"\1***", hidden)
