@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import pytest
 import torch
@@ -10,8 +10,15 @@ from torch import nn
 
 from ethos.errors import ModelError
 from ethos.model.activations import ACTIVATIONS, activation_uses, verify_activations
-from ethos.model.levels import Architecture, Network, base_graph, build, resolve_level
+from ethos.model.engine import prepare
+from ethos.model.levels import Architecture, Network, base_graph, build, construct, resolve_level
 from ethos.specs import Activation
+from ethos.training.train import train
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ethos.specs import Recipe
 
 FIX = "\n  fix: declare it with 'activation:' in the variant's spec; other keys, such as 'act:', have no effect"
 
@@ -97,6 +104,28 @@ def test_another_slope_is_another_activation(slope: float) -> None:
         verify_activations(model, "leaky_relu")
     expected = f"activation 'leaky_relu' is declared, but model.0 has LeakyReLU({slope})"
     assert caught.value.message == expected
+
+
+def test_training_does_not_start(
+    tmp_path: Path, tiny_dataset: Path, smoke: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def swapped(*arguments: Any) -> Network:
+        model = construct(*arguments)
+        model.model[4].cv1.act = nn.SiLU()
+        return model
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("training was set up")
+
+    prepare()
+    monkeypatch.setattr("ethos.model.levels.construct", swapped)
+    monkeypatch.setattr("ethos.training.trainer.make_trainer", refuse)
+    base, steps = resolve_level("level3")
+    architecture = Architecture(base=base, steps=steps, activation="relu", names=("a", "b", "c"))
+    with pytest.raises(ModelError) as caught:
+        train(architecture, smoke, tiny_dataset, tmp_path)
+    assert caught.value.message == "activation 'relu' is declared, but model.4.cv1 has SiLU()"
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_network_without_activations_is_caught() -> None:

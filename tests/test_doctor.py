@@ -419,11 +419,12 @@ def test_a_data_set_whose_place_is_not_named(whole: Path) -> None:
     ("source", "text"),
     [
         ({"type": "folder", "root": "nowhere"}, "nowhere: no such folder"),
+        ({"type": "folder", "root": "specs"}, "specs: holds no data.yaml"),
         ({"type": "archive", "file": "a.zip"}, "a.zip: no such file"),
         ({"type": "url", "url": "http://{web}/a.zip"}, "the server answers 501"),
         ({"type": "url", "url": "http://127.0.0.1:1/a.zip"}, "ConnectionError"),
     ],
-    ids=["folder", "archive", "url", "no-server"],
+    ids=["folder", "no-data", "archive", "url", "no-server"],
 )
 def test_a_data_set_that_is_not_there(whole: Path, source: dict[str, str], text: str, web: str) -> None:
     given = {key: value.format(web=web) for key, value in source.items()}

@@ -125,6 +125,7 @@ def _obtainable(spec: Dataset) -> str:
     Raises:
         DataError: Its source is not there.
     """
+    from ethos.data.describe import DATA_FILE
     from ethos.data.folder import find_root
     from ethos.data.found import in_project
 
@@ -132,7 +133,10 @@ def _obtainable(spec: Dataset) -> str:
         case DrawnSource():
             return f"{spec.source.images} images are drawn"
         case FolderSource():
-            return f"from {find_root(spec.source)}"
+            root = find_root(spec.source)
+            if spec.source.format == "yolo" and not (root / DATA_FILE).is_file():
+                raise DataError(f"{root}: holds no {DATA_FILE}", f"name the folder that holds {DATA_FILE}")
+            return f"from {root}"
         case ArchiveSource():
             archive = in_project(spec.source.file)
             if not archive.is_file():
