@@ -31,8 +31,8 @@ def _node(graph: Graph, operator: Operator) -> Node:
     activation = _activation(graph, operator)
     role: Role = ROLES.get(operator.kind, "activation" if activation else "other")
     return Node(
-        # unlike a name, the place in the file is unique
-        name=f"{operator.index} {output_name(graph, operator)}",
+        # unlike a name, the place in the file is unique; converters join the names of all that became one operator
+        name=f"{operator.index} {output_name(graph, operator).partition(';')[0]}",
         operator=operator.kind,
         role=role,
         inputs=tuple(each for each in operator.inputs if each != NO_TENSOR and not graph.tensors[each].constant),

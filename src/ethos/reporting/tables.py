@@ -68,11 +68,7 @@ def _step_table(report: dict[str, Any]) -> Table:
 
 def activation_table(report: dict[str, Any]) -> Table:
     """Return the layers with their activations (`ethos verify`)."""
-    # converters join the names of all operators that became one
-    rows = [
-        [layer["name"].partition(";")[0], layer["operator"], layer["activation"] or "none"]
-        for layer in report["layers"]
-    ]
+    rows = [[layer["name"], layer["operator"], layer["activation"] or "none"] for layer in report["layers"]]
     sha256 = f" (SHA-256 {report['sha256'][:12]})" if "sha256" in report else ""
     title = f"{report['subject']}{sha256}: {report['kind']}, {report['declared'] or 'nothing'} declared"
     return plain_table(title, ["layer", "operator", "activation"], rows)
