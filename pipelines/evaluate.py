@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ethos.catalog import load_params
-from ethos.evaluation.evaluate import evaluate
+from ethos.evaluation.bootstrap import FIGURES, paired
+from ethos.evaluation.compare import class_differences
+from ethos.evaluation.evaluate import Options, assess
 from ethos.evaluation.samples import load_samples
 from ethos.files import new_folder, write_json
 from pipelines import OUTPUTS, run
 
+if TYPE_CHECKING:
+    from ethos.evaluation.evaluate import Scored
+
 SPLIT = "val"
 PRECISIONS = ("fp32", "int8")
-FIGURES = ("map50", "map50_95")
+WORST = {"map50": "worst_class_drop", "map50_95": "worst_class_drop_95"}
 
 
 def main(variant: str, form: str) -> None:
@@ -20,20 +25,45 @@ def main(variant: str, form: str) -> None:
     params = load_params()
     data = load_samples(OUTPUTS / "dataset", SPLIT)
     files = OUTPUTS / "quantize" / variant / form
-    scores = {
-        precision: evaluate(files / f"{precision}.tflite", data, params.protocol, files / "decode.json")
+    fp32, int8 = (
+        assess(
+            files / f"{precision}.tflite",
+            data,
+            params.protocol,
+            Options(contract=files / "decode.json", precision=precision, seed=params.seed),
+        )
         for precision in PRECISIONS
-    }
+    )
+    loss = losses(fp32, int8)
     with new_folder(OUTPUTS / "evaluate" / variant / form) as folder:
-        for precision, document in scores.items():
-            write_json(folder / f"{precision}.json", document)
-        write_json(folder / "metrics.json", summary(scores["fp32"], scores["int8"]))
+        write_json(folder / "fp32.json", fp32.document())
+        write_json(folder / "int8.json", int8.document() | {"loss": loss})
+        write_json(folder / "metrics.json", summary(fp32, int8, loss))
 
 
-def summary(fp32: dict[str, Any], int8: dict[str, Any]) -> dict[str, dict[str, float]]:
-    """Return the figures of both files, and what quantization took from each."""
-    drop = {f"{key}_drop": round(fp32[key] - int8[key], 6) for key in FIGURES}
-    return {"fp32": {key: fp32[key] for key in FIGURES}, "int8": {key: int8[key] for key in FIGURES} | drop}
+def losses(fp32: Scored, int8: Scored) -> dict[str, Any]:
+    """Return what quantization took from each figure, with paired intervals, and from each class."""
+    whole = {
+        name: {"value": round(getattr(fp32.scores, name) - getattr(int8.scores, name), 6)}
+        | paired(fp32.draws, int8.draws, name)
+        for name in FIGURES
+    }
+    return {**whole, "per_class": class_differences(fp32, int8)}
+
+
+def summary(fp32: Scored, int8: Scored, loss: dict[str, Any]) -> dict[str, dict[str, float]]:
+    """Return the figures of both files, and what quantization took: on the whole, and from the class that lost most."""
+    document = {name: {key: getattr(file.scores, key) for key in FIGURES} for name, file in _named(fp32, int8)}
+    for key in FIGURES:
+        document["int8"][f"{key}_drop"] = loss[key]["value"]
+        classes = [entry[key] for entry in loss["per_class"] if entry[key] is not None]
+        if classes:
+            document["int8"][WORST[key]] = max(classes)
+    return document
+
+
+def _named(fp32: Scored, int8: Scored) -> list[tuple[str, Scored]]:
+    return list(zip(PRECISIONS, (fp32, int8), strict=True))
 
 
 if __name__ == "__main__":

@@ -14,9 +14,10 @@ import tiny_network as tiny
 
 from ethos.data.manifest import ImageRow, write_manifest
 from ethos.errors import DataError, EthosError, ModelError, SpecError
-from ethos.evaluation.detect import ImageResult, open_predictor, place_labels, predict_all
+from ethos.evaluation.detect import ImageResult, place_labels, predict_all
 from ethos.evaluation.evaluate import evaluate, protocol_of
 from ethos.evaluation.metrics import score
+from ethos.evaluation.predictors import open_predictor
 from ethos.evaluation.protocol import Protocol, require_same
 from ethos.evaluation.samples import load_samples
 from ethos.files import sha256_file

@@ -6,7 +6,7 @@ score taken through this module means the same as one taken by Ultralytics' vali
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import cv2
 import numpy as np
@@ -81,24 +81,48 @@ def decode(outputs: Mapping[str, Floats], contract: Contract, conf: float = 0.0)
         Boxes [n, 4] as x1, y1, x2, y2 in pixels of the letterboxed image, and scores [n, classes]; smaller strides
         first, row by row.
     """
-    least = np.log(conf / (1 - conf)) - LOGIT_MARGIN if 0 < conf < 1 else -np.inf
-    parts = [_decode_scale(outputs, contract, stride, float(least)) for stride in contract.strides]
-    return np.concatenate([boxes for boxes, _ in parts]), np.concatenate([scores for _, scores in parts])
+    least = least_logit(conf)
+    parts = []
+    for stride in contract.strides:
+        box, label = contract.output("box", stride), contract.output("class", stride)
+        logits = outputs[label.name].reshape(-1, label.shape[3])
+        kept = passing(logits, least)
+        distributions = outputs[box.name].reshape(len(logits), -1)[kept]
+        parts.append(decode_anchors(distributions, logits[kept], kept, label.shape[2], stride))
+    return join(parts)
 
 
-def _decode_scale(
-    outputs: Mapping[str, Floats], contract: Contract, stride: int, least: float
+def least_logit(conf: float) -> float:
+    """Return a logit below which no score is above `conf`."""
+    return float(np.log(conf / (1 - conf)) - LOGIT_MARGIN) if 0 < conf < 1 else -np.inf
+
+
+def passing(logits: NDArray[Any], least: float) -> NDArray[np.intp]:
+    """Return the anchors with a class logit above `least`, in order; logits [anchors, classes] of any number type."""
+    return np.unique(np.flatnonzero(logits > least) // logits.shape[1])
+
+
+def decode_anchors(
+    distributions: Floats, logits: Floats, anchors: NDArray[np.intp], width: int, stride: int
 ) -> tuple[Floats, Floats]:
-    """Return boxes and scores of one scale's anchors with a class logit above `least`."""
-    box, label = contract.output("box", stride), contract.output("class", stride)
-    width, classes = label.shape[2], label.shape[3]
-    logits = outputs[label.name].reshape(-1, classes)
-    kept = np.unique(np.flatnonzero(logits > least) // classes)
-    distributions = outputs[box.name].reshape(-1, SIDES, contract.reg_max)[kept]
-    distances = _expectation(distributions)
-    centres = np.stack((kept % width, kept // width), axis=1).astype(np.float32) + np.float32(0.5)
+    """Return boxes [n, 4] and scores [n, classes] of some anchors of one scale.
+
+    Args:
+        distributions: Box logits, [n, 4 * reg_max].
+        logits: Class logits, [n, classes].
+        anchors: Their places in the scale's grid, row by row.
+        width: Columns of the grid.
+        stride: Pixels between neighbouring anchors.
+    """
+    distances = _expectation(distributions.reshape(len(anchors), SIDES, distributions.shape[1] // SIDES))
+    centres = np.stack((anchors % width, anchors // width), axis=1).astype(np.float32) + np.float32(0.5)
     boxes = np.concatenate((centres - distances[:, :2], centres + distances[:, 2:]), axis=1) * np.float32(stride)
-    return boxes, _sigmoid(logits[kept])
+    return boxes, _sigmoid(logits)
+
+
+def join(parts: list[tuple[Floats, Floats]]) -> tuple[Floats, Floats]:
+    """Return the boxes and scores of all scales as one."""
+    return np.concatenate([boxes for boxes, _ in parts]), np.concatenate([scores for _, scores in parts])
 
 
 def _expectation(logits: Floats) -> Floats:

@@ -9,7 +9,17 @@ import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
 from ethos_runtime.contract import Contract, Quantization
-from ethos_runtime.decode import Floats, Image, decode, letterbox, nms, to_source
+from ethos_runtime.decode import (
+    Floats,
+    Image,
+    decode_anchors,
+    join,
+    least_logit,
+    letterbox,
+    nms,
+    passing,
+    to_source,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,6 +39,7 @@ class Detector:
 
     Attributes:
         contract: The decode contract.
+        interpreter: What runs the network.
         names: Class names, in label order.
         imgsz: Height and width of the network's input, in pixels.
 
@@ -42,16 +53,16 @@ class Detector:
         self.contract = Contract.read(contract_path)
         self.names = self.contract.names
         self.imgsz = self.contract.imgsz
-        self._interpreter = open_interpreter(model_path, threads)
-        self._runner = _signature(self._interpreter, model_path)
-        details = self._runner.get_input_details()
-        outputs = self._runner.get_output_details()
+        self.interpreter = open_interpreter(model_path, threads)
+        runner = _signature(self.interpreter, model_path)
+        details, outputs = runner.get_input_details(), runner.get_output_details()
         _check_fit(self.contract, details, outputs, model_path)
-        self._table = input_table(details[self.contract.input_name])
+        self._input = details[self.contract.input_name]
+        self._table = input_table(self._input)
         self._outputs = {output.name: outputs[output.name] for output in self.contract.outputs}
 
-    def raw(self, image: Image) -> dict[str, Floats]:
-        """Return the real values of the output tensors, by name.
+    def feed(self, image: Image) -> None:
+        """Hand an image to the network.
 
         Args:
             image: RGB of the size `imgsz`, [height, width, 3], with or without a leading axis of one.
@@ -63,13 +74,51 @@ class Detector:
             wanted = [*self.imgsz, 3]
             raise ValueError(f"expected one uint8 image {wanted}, got {image.dtype} {list(image.shape)}")
         values = apply_table(self._table, image.reshape(*self.imgsz, 3))
-        results = self._runner(**{self.contract.input_name: values[None]})
-        return {name: dequantize(results[name], detail) for name, detail in self._outputs.items()}
+        self.interpreter.set_tensor(self._input["index"], values[None])
+
+    def invoke(self) -> None:
+        """Run the network on the image that was fed."""
+        self.interpreter.invoke()
+
+    def read(self) -> dict[str, np.ndarray[Any, Any]]:
+        """Return the output tensors as the network left them, int8 or float32, by name."""
+        return {name: self.interpreter.get_tensor(detail["index"]) for name, detail in self._outputs.items()}
+
+    def raw(self, image: Image) -> dict[str, Floats]:
+        """Return the real values of the output tensors for an image, by name; ValueError as `feed`."""
+        self.feed(image)
+        self.invoke()
+        return {name: dequantize(values, self._outputs[name]) for name, values in self.read().items()}
+
+    def decode(self, outputs: dict[str, np.ndarray[Any, Any]], conf: float, iou: float, max_det: int) -> Floats:
+        """Return detections [n, 6] from what `read` gives, as x1, y1, x2, y2, score, class in the network's pixels.
+
+        The threshold is applied to the integers, and only what passes becomes real values: most anchors see nothing.
+        """
+        least = least_logit(conf)
+        parts = []
+        for stride in self.contract.strides:
+            box, label = self.contract.output("box", stride), self.contract.output("class", stride)
+            logits = outputs[label.name].reshape(-1, label.shape[3])
+            kept = passing(logits, _as_stored(least, self._outputs[label.name]))
+            distributions = outputs[box.name].reshape(len(logits), -1)[kept]
+            parts.append(
+                decode_anchors(
+                    dequantize(distributions, self._outputs[box.name]),
+                    dequantize(logits[kept], self._outputs[label.name]),
+                    kept,
+                    label.shape[2],
+                    stride,
+                )
+            )
+        boxes, scores = join(parts)
+        return nms(boxes, scores, conf, iou, max_det)
 
     def predict(self, image: Image, conf: float, iou: float, max_det: int) -> Floats:
         """Return detections [n, 6] in a letterboxed RGB image, as x1, y1, x2, y2, score, class in its pixels."""
-        boxes, scores = decode(self.raw(image), self.contract, conf)
-        return nms(boxes, scores, conf, iou, max_det)
+        self.feed(image)
+        self.invoke()
+        return self.decode(self.read(), conf, iou, max_det)
 
     def detect(self, image: Image, conf: float = 0.25, iou: float = 0.7, max_det: int = 300) -> Floats:
         """Return detections in an RGB image of any size.
@@ -139,6 +188,12 @@ def dequantize(values: np.ndarray[Any, Any], detail: dict[str, Any]) -> Floats:
     if quantization is None:
         return values.astype(np.float32, copy=False)
     return (values.astype(np.float32) - np.float32(quantization.zero_point)) * np.float32(quantization.scale)
+
+
+def _as_stored(value: float, detail: dict[str, Any]) -> float:
+    """Return a real value on the scale of a tensor's stored numbers."""
+    quantization = quantization_of(detail)
+    return value if quantization is None else value / quantization.scale + quantization.zero_point
 
 
 def _signature(interpreter: Interpreter, path: Path) -> Any:

@@ -7,15 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ethos.evaluation.matching import match
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from numpy.typing import NDArray
-
     from ethos.evaluation.detect import ImageResult
+    from ethos.evaluation.matching import Matches
 
-IOU_THRESHOLDS = (0.5, 0.95, 10)  # first, last, count
 DIGITS = 6
+# the least score, and the least overlap, at which Ultralytics counts confusions
+CONFUSION_CONF, CONFUSION_IOU = 0.25, 0.45
+BACKGROUND = "background"
 
 
 @dataclass(frozen=True)
@@ -56,29 +59,29 @@ class Scores:
         return {**asdict(self), "per_class": [asdict(entry) for entry in self.per_class]}
 
 
-def score(found: Sequence[ImageResult], names: Sequence[str]) -> Scores:
+def score(found: Sequence[ImageResult], names: Sequence[str], matches: Matches | None = None) -> Scores:
     """Return the scores of detections against labels.
 
-    Matching (`DetectionValidator`) and average precision (`DetMetrics`) are Ultralytics' own code. As in its validator,
-    boxes are compared in pixels of the letterboxed image, not of the source: IoU does not change with scale, so only
-    rounding differs.
+    Matching and average precision (`DetMetrics`) are Ultralytics' own code.
 
     Args:
         found: Detections and labels of each image.
         names: Class names, in label order.
+        matches: What `ethos.evaluation.matching.match` gives for them, if it is at hand.
     """
     from ethos.model.engine import prepare
 
     prepare()
     from ultralytics.utils.metrics import DetMetrics
 
-    match = _matcher()
+    matches = matches or match(found)
+    ends = np.cumsum([len(image.detections) for image in found])[:-1]
     metrics = DetMetrics(dict(enumerate(names)))
-    for number, image in enumerate(found):
+    for number, (image, right) in enumerate(zip(found, np.split(matches.right, ends), strict=True)):
         classes = image.labels[:, 0]
         metrics.update_stats(
             {
-                "tp": match(image),
+                "tp": right,
                 "conf": image.detections[:, 4],
                 "pred_cls": image.detections[:, 5],
                 "target_cls": classes,
@@ -90,25 +93,35 @@ def score(found: Sequence[ImageResult], names: Sequence[str]) -> Scores:
     return _collect(metrics, names, len(found))
 
 
-def _matcher() -> Any:
-    """Return a function that tells which detections of an image are right at each IoU threshold, [n, 10]."""
+def confusion(found: Sequence[ImageResult], names: Sequence[str]) -> dict[str, Any]:
+    """Return the confusion matrix, by Ultralytics' own code at its own thresholds.
+
+    Returns:
+        `conf` and `iou` (the thresholds), `labels` (the classes, then the background), and `matrix`: a row for each
+        predicted class, a column for each true one. Row `background` counts what was missed, column `background` what
+        was found where nothing is.
+    """
+    from ethos.model.engine import prepare
+
+    prepare()
     import torch
-    from ultralytics.models.yolo.detect import DetectionValidator
+    from ultralytics.utils.metrics import ConfusionMatrix
 
-    # the constructor makes folders and wants a data loader; matching needs the thresholds alone
-    validator = DetectionValidator.__new__(DetectionValidator)
-    first, last, count = IOU_THRESHOLDS
-    validator.iouv = torch.linspace(first, last, count)
-    validator.niou = count
-
-    def match(image: ImageResult) -> NDArray[np.bool_]:
+    counter = ConfusionMatrix(dict(enumerate(names)))
+    for image in found:
         detections, labels = torch.from_numpy(image.detections), torch.from_numpy(image.labels)
-        right: NDArray[np.bool_] = validator._process_batch(
-            {"bboxes": detections[:, :4], "cls": detections[:, 5]}, {"bboxes": labels[:, 1:], "cls": labels[:, 0]}
-        )["tp"]
-        return right
-
-    return match
+        counter.process_batch(
+            {"bboxes": detections[:, :4], "conf": detections[:, 4], "cls": detections[:, 5]},
+            {"bboxes": labels[:, 1:], "cls": labels[:, 0]},
+            conf=CONFUSION_CONF,
+            iou_thres=CONFUSION_IOU,
+        )
+    return {
+        "conf": CONFUSION_CONF,
+        "iou": CONFUSION_IOU,
+        "labels": [*names, BACKGROUND],
+        "matrix": counter.matrix.astype(int).tolist(),
+    }
 
 
 def _collect(metrics: Any, names: Sequence[str], images: int) -> Scores:

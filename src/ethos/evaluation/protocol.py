@@ -11,8 +11,10 @@ from ethos.errors import SpecError
 from ethos.files import sha256_json
 
 AP_PACKAGE = "ultralytics"
-# each changes scores when its version does: metrics, arithmetic, interpreter, image reading and resizing
-TOOLS = ("ultralytics", "numpy", "ai-edge-litert", "opencv-python")
+# each changes scores when its version does: metrics, arithmetic, what runs a file, image reading and resizing; those of
+# all kinds of file are named, so that a float32 checkpoint and its INT8 export share a protocol
+TOOLS = ("ultralytics", "numpy", "ai-edge-litert", "onnxruntime", "torch", "opencv-python")
+NOTHING = "none"
 REPEAT = "evaluate both files again under one protocol (`ethos evaluate`, or `dvc repro`)"
 
 
@@ -24,6 +26,7 @@ class Protocol(BaseModel):
         split: The side evaluated on.
         split_sha256: Hash of the division into sides.
         labels_sha256: Hash of the boxes evaluated against.
+        excluded: Which images of the side are left out; `none`, or why and how many.
         imgsz: Height and width of the network's input, in pixels.
         conf: Least score of a detection.
         iou: Overlap above which suppression removes a box.
@@ -40,6 +43,7 @@ class Protocol(BaseModel):
     split: str
     split_sha256: str
     labels_sha256: str
+    excluded: str = NOTHING
     imgsz: tuple[int, int]
     conf: float
     iou: float

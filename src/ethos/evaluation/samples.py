@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,9 +12,12 @@ import yaml
 from ethos.data.labels import read_labels
 from ethos.data.manifest import MANIFEST_FILE, read_manifest
 from ethos.errors import DataError, unknown
+from ethos.evaluation.protocol import NOTHING
 from ethos.files import read_json, sha256_file, sha256_json
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from numpy.typing import NDArray
 
 DATASET_FILE = "dataset.json"
@@ -39,6 +42,8 @@ class SampleSet:
         names: Class names, in label order.
         samples: Images with their labels, in the order of their names.
         split_sha256: Hash of which images are on which side.
+        excluded: Which images of the side are left out, in words; the labels' hash tells exactly.
+        root: Folder of a materialised set, or the data.yaml of another.
     """
 
     dataset: str
@@ -46,11 +51,25 @@ class SampleSet:
     names: tuple[str, ...]
     samples: tuple[Sample, ...]
     split_sha256: str
+    excluded: str = NOTHING
+    root: Path = Path()
 
     @property
     def labels_sha256(self) -> str:
         """Hash of all boxes, image by image."""
         return sha256_json([[sample.image.name, sample.labels.tolist()] for sample in self.samples])
+
+    def without(self, images: Collection[Path], why: str) -> SampleSet:
+        """Return the set without some images.
+
+        Raises:
+            DataError: Nothing is left.
+        """
+        kept = tuple(sample for sample in self.samples if sample.image not in images)
+        gone = len(self.samples) - len(kept)
+        if not kept:
+            raise DataError(f"{self.root}: {why} leaves no image of '{self.split}'", "leave fewer images out")
+        return replace(self, samples=kept, excluded=f"{gone} images: {why}" if gone else self.excluded)
 
 
 def load_samples(data: Path, split: str) -> SampleSet:
@@ -73,6 +92,27 @@ def load_samples(data: Path, split: str) -> SampleSet:
     return found
 
 
+def without_listed(data: SampleSet, path: Path) -> SampleSet:
+    """Return the set without the images whose file names stand in a text file, one a line.
+
+    Raises:
+        DataError: The file cannot be read, names an image that the set does not hold, or leaves none.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot be read as a list of images: {error}", "write one file name a line") from None
+    wanted = {Path(line.strip()).name for line in lines if line.strip()}
+    listed = {sample.image for sample in data.samples if sample.image.name in wanted}
+    missing = sorted(wanted - {image.name for image in listed})
+    if missing:
+        raise DataError(
+            f"{path}: {len(missing)} images are not in '{data.split}', such as {missing[0]}",
+            "list file names of that side, one a line",
+        )
+    return data.without(listed, f"listed in {path.name}")
+
+
 def _materialised(folder: Path, split: str) -> SampleSet:
     rows = read_manifest(folder)
     sides = sorted({row.split for row in rows})
@@ -87,7 +127,7 @@ def _materialised(folder: Path, split: str) -> SampleSet:
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"{path}: not a data set's record: {error!r}", "run `dvc repro --force dataset`") from None
     samples = tuple(Sample(row.path, _read_labels(row.label)) for row in rows if row.split == split)
-    return SampleSet(name, split, tuple(names), samples, digest)
+    return SampleSet(name, split, tuple(names), samples, digest, root=folder)
 
 
 def _yolo_folder(path: Path, split: str) -> SampleSet:
@@ -101,7 +141,7 @@ def _yolo_folder(path: Path, split: str) -> SampleSet:
     images = sorted(image for folder in folders for image in _images(folder, path))
     samples = tuple(Sample(image, _read_labels(_label_path(image))) for image in images)
     digest = sha256_json(sorted([sha256_file(image), split] for image in images))
-    return SampleSet(path.resolve().parent.name, split, _names(document, path), samples, digest)
+    return SampleSet(path.resolve().parent.name, split, _names(document, path), samples, digest, root=path)
 
 
 def _read_data_yaml(path: Path) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import pickle
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from ethos.errors import ModelError
@@ -43,6 +44,25 @@ class Transfer:
 
     matched: int
     total: int
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a .pt file holds of a network.
+
+    Attributes:
+        tensors: Its weights by name.
+        names: Class names in label order, if it has them.
+        classes: Full names of the classes that it pickles.
+        slopes: Negative slopes of its activations.
+        base: Name of the graph file that it was built from, without suffix.
+    """
+
+    tensors: dict[str, Tensor]
+    names: tuple[str, ...] | None
+    classes: frozenset[str]
+    slopes: frozenset[float]
+    base: str | None
 
 
 def save_model(folder: Path, model: Network, architecture: Architecture) -> None:
@@ -118,7 +138,32 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
     return tensors
 
 
+def read_checkpoint(path: Path) -> Checkpoint:
+    """Return what a .pt file holds of a network; no code in the file is run.
+
+    Raises:
+        ModelError: As `read_tensors`.
+    """
+    if not path.is_file():
+        raise ModelError(f"{path}: no such weights file", "check the path")
+    content, classes = _load_pickle(path)
+    network = _network_of(content)
+    slopes = {float(module.negative_slope) for module in _modules(network) if hasattr(module, "negative_slope")}
+    graph = getattr(network, "yaml", None)
+    named = str(graph.get("yaml_file", "")) if isinstance(graph, dict) else ""
+    tensors = _named_tensors(content, path)
+    return Checkpoint(
+        tensors, _class_names(network), frozenset(classes), frozenset(slopes), PurePath(named).stem or None
+    )
+
+
 def _read_pickle(path: Path) -> dict[str, Tensor]:
+    content, _ = _load_pickle(path)
+    return _named_tensors(content, path)
+
+
+def _load_pickle(path: Path) -> tuple[Any, list[str]]:
+    """Return a pickle's content, a stand-in for every layer, and the names of the classes that it asks for."""
     import torch
 
     try:
@@ -132,14 +177,44 @@ def _read_pickle(path: Path) -> dict[str, Tensor]:
         # the classes themselves are never used: a constructor such as DetectionModel's evaluates text that it is given
         stand_in = _stand_in()
         with torch.serialization.safe_globals([(stand_in, name) for name in needed]):
-            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-        tensors = _state_of(checkpoint)
+            return torch.load(path, map_location="cpu", weights_only=True), needed
     except UNREADABLE as error:
-        reason = str(error).partition("\n")[0]
-        raise ModelError(f"{path}: not a readable PyTorch file: {reason}", "make or fetch the file again") from None
+        raise _unreadable(path, error) from None
+
+
+def _named_tensors(content: Any, path: Path) -> dict[str, Tensor]:
+    try:
+        tensors = _state_of(content)
+    except UNREADABLE as error:
+        raise _unreadable(path, error) from None
     if not tensors:
         raise ModelError(f"{path}: holds no weights", "use a detection checkpoint")
     return tensors
+
+
+def _unreadable(path: Path, error: BaseException) -> ModelError:
+    reason = str(error).partition("\n")[0]
+    return ModelError(f"{path}: not a readable PyTorch file: {reason}", "make or fetch the file again")
+
+
+def _network_of(content: Any) -> Any:
+    """Return the stand-in of a checkpoint's network, its EMA where it has one; None if it holds tensors alone."""
+    import torch
+
+    if isinstance(content, dict):
+        content = content.get("ema") or content.get("model")
+    return content if isinstance(content, torch.nn.Module) else None
+
+
+def _modules(network: Any) -> list[Any]:
+    return list(network.modules()) if network is not None else []
+
+
+def _class_names(network: Any) -> tuple[str, ...] | None:
+    names = getattr(network, "names", None)
+    if isinstance(names, dict) and sorted(names) == list(range(len(names))):
+        return tuple(str(names[number]) for number in range(len(names)))
+    return None
 
 
 def _stand_in() -> Any:

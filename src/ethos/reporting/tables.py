@@ -74,26 +74,6 @@ def activation_table(report: dict[str, Any]) -> Table:
     return plain_table(title, ["layer", "operator", "activation"], rows)
 
 
-def score_table(report: dict[str, Any]) -> Table:
-    """Return the scores of a file, the whole first and then each class (`ethos evaluate`)."""
-    columns = ["class", "boxes", "mAP50", "mAP50-95", "precision", "recall"]
-    keys = ("map50", "map50_95", "precision", "recall")
-    total = sum(row["boxes"] for row in report["per_class"])
-    rows = [["all", str(total), *(f"{report[key]:.3f}" for key in keys)]]
-    rows += [
-        [row["name"], str(row["boxes"]), *("-" if row[key] is None else f"{row[key]:.3f}" for key in keys)]
-        for row in report["per_class"]
-    ]
-    protocol = report["protocol"]
-    height, width = protocol["imgsz"]
-    title = (
-        f"{report['file']} (SHA-256 {report['sha256'][:12]}), measured on {report['images']} images of "
-        f"{protocol['dataset']} {protocol['split']}: {width}x{height} px, conf {protocol['conf']}, "
-        f"iou {protocol['iou']}, protocol {protocol['sha256'][:12]}"
-    )
-    return plain_table(title, columns, rows)
-
-
 def check_table(report: dict[str, Any]) -> Table:
     """Return the result of each data check (`ethos data check`)."""
     verdicts = {True: "ok", False: "FAIL"}
