@@ -61,3 +61,13 @@ def smoke() -> Recipe:
         workers=0,
         device="cpu",
     )
+
+
+@pytest.fixture(scope="session")
+def tiny_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of `tiny_network.build`: detectors of known behaviour as TFLite files."""
+    from tiny_network import build
+
+    folder = tmp_path_factory.mktemp("tiny")
+    build(folder)
+    return folder

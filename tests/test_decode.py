@@ -24,10 +24,8 @@ UNIT = Quantization(1.0, 0)
 
 
 @pytest.fixture(scope="module")
-def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("tiny")
-    tiny.build(folder)
-    return folder
+def files(tiny_files: Path) -> Path:
+    return tiny_files
 
 
 def contract_of(height: int, width: int, classes: int) -> Contract:

@@ -7,12 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import pytest
 import tiny_network as tiny
+from squares import materialise, write_images
 
-from ethos.data.manifest import ImageRow, write_manifest
 from ethos.errors import DataError, EthosError, ModelError, SpecError
 from ethos.evaluation.detect import ImageResult, place_labels, predict_all
 from ethos.evaluation.evaluate import evaluate, protocol_of
@@ -28,9 +27,6 @@ SHARED = Path(__file__).resolve().parents[2] / "shared"
 PARAMS = ProtocolParams()
 # Ultralytics samples precision at 101 recalls and lets it fall to 0 at the last one reached: half a step is lost
 PERFECT = 0.995
-# (class, row, column) of the cells in each image; boxes of one image do not touch
-CELLS = {"a": [(0, 2, 2)], "b": [(1, 5, 3), (2, 2, 6)], "c": [(2, 4, 4)], "d": []}
-CELL_LABEL = 2 * tiny.BIN * 8 / tiny.SIZE
 
 
 # --- metrics ---------------------------------------------------------------------------------------------------------
@@ -109,6 +105,7 @@ DIFFERENCES: dict[str, tuple[dict[str, Any], str]] = {
     "split": ({"split": "test"}, "split is val in one and test in the other"),
     "hash of the split": ({"split_sha256": "ef"}, "split_sha256 is ab in one and ef in the other"),
     "labels": ({"labels_sha256": "ef"}, "labels_sha256 is cd in one and ef in the other"),
+    "left out": ({"excluded": "5 images: why"}, "excluded is none in one and 5 images: why in the other"),
     "size": ({"imgsz": (192, 160)}, "imgsz is [160, 160] in one and [192, 160] in the other"),
     "confidence": ({"conf": 0.25}, "conf is 0.001 in one and 0.25 in the other"),
     "overlap": ({"iou": 0.45}, "iou is 0.7 in one and 0.45 in the other"),
@@ -160,37 +157,9 @@ def test_a_changed_document_is_refused(change: dict[str, Any], message: str) -> 
 # --- data ------------------------------------------------------------------------------------------------------------
 
 
-def write_images(folder: Path, side: str) -> list[Path]:
-    """Write the images of CELLS with their labels; the green one of `b` is labelled twice."""
-    (folder / "images" / side).mkdir(parents=True)
-    (folder / "labels" / side).mkdir(parents=True)
-    paths = []
-    for name, cells in CELLS.items():
-        path = folder / "images" / side / f"{name}.png"
-        cv2.imwrite(str(path), cv2.cvtColor(tiny.picture(cells), cv2.COLOR_RGB2BGR))
-        lines = [f"{c} {(8 * x + 4) / 64} {(8 * y + 4) / 64} {CELL_LABEL} {CELL_LABEL}" for c, y, x in cells]
-        (folder / "labels" / side / f"{name}.txt").write_text("\n".join(lines + lines[:1]))
-        paths.append(path)
-    return paths
-
-
-def materialise(folder: Path) -> Path:
-    """Write a data set folder as the dataset stage does."""
-    rows = [
-        ImageRow(path, "val", sha256_file(path), tiny.SIZE, tiny.SIZE, len(CELLS[path.stem]), path.stem)
-        for path in write_images(folder, "val")
-    ]
-    write_manifest(folder, rows)
-    document = {"schema": 1, "name": "squares", "classes": list(tiny.NAMES), "split_sha256": "12ab"}
-    (folder / "dataset.json").write_text(json.dumps(document))
-    return folder
-
-
 @pytest.fixture(scope="module")
-def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("tiny")
-    tiny.build(folder)
-    return folder
+def files(tiny_files: Path) -> Path:
+    return tiny_files
 
 
 @pytest.fixture(scope="module")
@@ -331,7 +300,7 @@ def test_a_file_of_neither_form_is_refused(files: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelError) as caught:
         open_predictor(alone, tiny.NAMES)
     assert caught.value.message == f"{alone}: has 1 inputs and 6 outputs and no decode contract"
-    assert caught.value.fix == "give a TFLite detector, with its decode.json if its head is raw"
+    assert caught.value.fix == "give a whole detector of batch 1, with its decode.json if its head is raw"
 
 
 def test_other_classes_are_refused(files: Path, tmp_path: Path) -> None:
@@ -345,7 +314,7 @@ def test_other_classes_are_refused(files: Path, tmp_path: Path) -> None:
     decoded.write_bytes((files / "decoded_int8.tflite").read_bytes())
     with pytest.raises(ModelError) as caught:
         open_predictor(decoded, ("red", "green"))
-    assert caught.value.message == f"{decoded}: detects 3 classes, the data set has 2"
+    assert caught.value.message == f"{decoded}: detects 3 classes (0, 1, 2), the data set has 2 classes (red, green)"
 
 
 # --- the stage -------------------------------------------------------------------------------------------------------
@@ -384,8 +353,27 @@ def test_the_stage_scores_both_files(project: Path, files: Path) -> None:
             "map50_95": int8["map50_95"],
             "map50_drop": 0.0,
             "map50_95_drop": round(fp32["map50_95"] - int8["map50_95"], 6),
+            "worst_class_drop": 0.0,
+            "worst_class_drop_95": max(entry["map50_95"] for entry in int8["loss"]["per_class"]),
         },
     }
+    assert int8["loss"]["map50"] == {"value": 0.0, "interval": [0.0, 0.0], "probability": 0.5}
+    assert [entry["name"] for entry in int8["loss"]["per_class"]] == list(tiny.NAMES)
+
+
+def test_the_stage_refuses_a_float_file_named_int8(project: Path, files: Path) -> None:
+    source = project / "outputs/quantize/level3_relu/dense"
+    source.mkdir(parents=True)
+    for name, content in (
+        ("fp32.tflite", "fp32.tflite"),
+        ("int8.tflite", "fp32.tflite"),
+        ("decode.json", "decode.json"),
+    ):
+        (source / name).write_bytes((files / content).read_bytes())
+
+    with pytest.raises(ModelError, match=r"int8\.tflite: is fp32, asked for int8"):
+        stage("level3_relu", "dense")
+    assert not (project / "outputs/evaluate").exists()
 
 
 def test_the_stage_leaves_nothing_half_written(project: Path, files: Path) -> None:

@@ -47,10 +47,8 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture(scope="module")
-def network(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("tiny")
-    tiny.build(folder)
-    return folder
+def network(tiny_files: Path) -> Path:
+    return tiny_files
 
 
 def mlflow_client(root: Path) -> Any:

@@ -34,7 +34,7 @@ class DecodedHead:
         path: The file, for messages.
 
     Raises:
-        ValueError: The outputs are of neither form, or the file has another number of classes.
+        ValueError: The outputs are of neither form, or the file names another number of classes than it detects.
     """
 
     def __init__(self, network: Network, names: tuple[str, ...] | None, path: Path) -> None:
@@ -63,10 +63,12 @@ class DecodedHead:
         if self._final or found < 1:
             what = "no class names" if self._final else f"{list(values.shape)}, which leaves no class scores"
             raise ValueError(f"{path}: tensor {self._output} has {what}")
-        names = known or tuple(str(number) for number in range(found))
-        if found != len(names):
-            raise ValueError(f"{path}: detects {found} classes, {len(names)} are named")
-        return names
+        numbers = tuple(str(number) for number in range(found))
+        stated = self.network.metadata.names
+        if stated and len(stated) != found:
+            raise ValueError(f"{path}: detects {found} classes, names {len(stated)}")
+        # names of another number of classes are not this network's; its caller says so
+        return known if known and len(known) == found else numbers
 
     def decode(self, conf: float, iou: float, max_det: int) -> Floats:
         """Return detections [n, 6] as x1, y1, x2, y2, score, class in the input's pixels, from what was run."""

@@ -134,7 +134,7 @@ def open_predictor(
         predictor = OPENERS[kind](file, names, contract, threads, imgsz)
     except ValueError as error:
         raise ModelError(
-            str(error), f"give a detector that is whole, with its {CONTRACT_FILE} if its head is raw"
+            str(error), f"give a whole detector of batch 1, with its {CONTRACT_FILE} if its head is raw"
         ) from None
     if imgsz and predictor.imgsz != imgsz:
         raise ModelError(

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 from ethos.reporting.tables import plain_table
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rich.console import Group
-    from rich.table import Table
 
 FIGURES = {"map50": "mAP50", "map50_95": "mAP50-95"}
 SHOWN_CONFUSIONS = 8
@@ -23,10 +24,10 @@ def score_tables(report: dict[str, Any]) -> Group:
         tables.append(_leaks(report))
     if "against" in report:
         tables.append(_against(report))
-    return Group(*(table for table in tables if table.row_count))
+    return Group(*tables)
 
 
-def _classes(report: dict[str, Any]) -> Table:
+def _classes(report: dict[str, Any]) -> Group:
     columns = ["class", "boxes", "mAP50", "95 % interval", "mAP50-95", "precision", "recall", "F1"]
     total = sum(row["boxes"] for row in report["per_class"])
     precision, recall = report["precision"], report["recall"]
@@ -50,10 +51,10 @@ def _classes(report: dict[str, Any]) -> Table:
         f"measured on {report['images']} images of {protocol['dataset']} {protocol['split']}{left_out}: "
         f"{width}x{height} px, conf {protocol['conf']}, iou {protocol['iou']}, protocol {protocol['sha256'][:12]}"
     )
-    return plain_table(title, columns, rows)
+    return _titled(title, columns, rows)
 
 
-def _sizes(report: dict[str, Any]) -> Table:
+def _sizes(report: dict[str, Any]) -> Group:
     kinds = {"sizes": "COCO, pixels of the source", "relative_sizes": "share of the image"}
     rows = [
         [size, words, str(entry["boxes"]), *(_figure(entry[key]) for key in FIGURES)]
@@ -61,10 +62,10 @@ def _sizes(report: dict[str, Any]) -> Table:
         for size, entry in report[kind].items()
         if entry["boxes"]
     ]
-    return plain_table("by size of the object", ["size", "by", "boxes", *FIGURES.values()], rows)
+    return _titled("by size of the object", ["size", "by", "boxes", *FIGURES.values()], rows)
 
 
-def _confusions(confusion: dict[str, Any]) -> Table:
+def _confusions(confusion: dict[str, Any]) -> Group:
     labels = confusion["labels"]
     wrong = [
         (count, labels[true], labels[predicted])
@@ -75,10 +76,10 @@ def _confusions(confusion: dict[str, Any]) -> Table:
     wrong.sort(key=lambda entry: -entry[0])
     title = f"most frequent mistakes at conf {confusion['conf']}, IoU {confusion['iou']}"
     rows = [[true, predicted, str(count)] for count, true, predicted in wrong[:SHOWN_CONFUSIONS]]
-    return plain_table(title, ["is", "taken for", "times"], rows)
+    return _titled(title, ["is", "taken for", "times"], rows)
 
 
-def _leaks(report: dict[str, Any]) -> Table:
+def _leaks(report: dict[str, Any]) -> Group:
     def row(name: str, related: str, entry: dict[str, Any]) -> list[str]:
         intervals = entry.get("intervals", {})
         cells = [text for key in FIGURES for text in (_figure(entry[key]), _interval(intervals.get(key)))]
@@ -88,10 +89,10 @@ def _leaks(report: dict[str, Any]) -> Table:
     rows = [row("none", "0", {**report, "classes": held})]
     rows += [row(name, str(entry["related"]), entry) for name, entry in report["leaks"].items()]
     columns = ["left out by", "related", "images", "classes", "mAP50", "95 % interval", "mAP50-95", "95 % interval"]
-    return plain_table("without images that are related to a training image", columns, rows)
+    return _titled("without images that are related to a training image", columns, rows)
 
 
-def _against(report: dict[str, Any]) -> Table:
+def _against(report: dict[str, Any]) -> Group:
     other = report["against"]
     rows = [
         [
@@ -107,7 +108,15 @@ def _against(report: dict[str, Any]) -> Table:
     ]
     title = f"against {other['file']} (SHA-256 {other['sha256'][:12]}), {other['resamples']} paired resamples"
     columns = ["", "this file", "other", "difference", "95 % interval", "probability that this one is better"]
-    return plain_table(title, columns, rows)
+    return _titled(title, columns, rows)
+
+
+def _titled(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Group:
+    """Return a table under its title; nothing without rows. A title of the table itself would fold at its width."""
+    from rich.console import Group
+    from rich.text import Text
+
+    return Group(Text(title), plain_table("", columns, rows)) if rows else Group()
 
 
 def _figure(value: float | None) -> str:
@@ -118,7 +127,7 @@ def _interval(bounds: list[float] | None, form: str = ".3f") -> str:
     return "-" if bounds is None else f"{bounds[0]:{form}} to {bounds[1]:{form}}"
 
 
-def speed_table(report: dict[str, Any]) -> Table:
+def speed_table(report: dict[str, Any]) -> Group:
     """Return what `ethos bench` prints: a row a file, medians with the 5th and 95th percentile."""
     columns = [
         "file",
@@ -156,14 +165,14 @@ def speed_table(report: dict[str, Any]) -> Table:
         f"medians of {protocol['runs']} runs after {protocol['warmup']}, with 5th and 95th percentile"
         + ("" if busy is None else f"; the machine's load was {busy:.1f}")
     )
-    return plain_table(title, columns, rows)
+    return _titled(title, columns, rows)
 
 
 def _times(entry: dict[str, float]) -> str:
     return f"{entry['median']:.2f} ({entry['p5']:.2f} to {entry['p95']:.2f})"
 
 
-def detection_table(report: dict[str, Any]) -> Table:
+def detection_table(report: dict[str, Any]) -> Group:
     """Return what `ethos detect` prints: a row a picture."""
     rows = []
     for entry in report["images"]:
@@ -175,4 +184,4 @@ def detection_table(report: dict[str, Any]) -> Table:
     model = report["model"]
     named = f"version {model['version']} ({model['variant']}, {model['form']})" if "version" in model else model["file"]
     title = f"{named}, SHA-256 {model['sha256'][:12]}, conf {report['conf']}; pictures in {report['folder']}"
-    return plain_table(title, ["picture", "boxes", "found"], rows)
+    return _titled(title, ["picture", "boxes", "found"], rows)
