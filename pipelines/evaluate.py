@@ -52,8 +52,11 @@ def losses(fp32: Scored, int8: Scored) -> dict[str, Any]:
 
 
 def summary(fp32: Scored, int8: Scored, loss: dict[str, Any]) -> dict[str, dict[str, float]]:
-    """Return the figures of both files, and what quantization took: on the whole, and from the class that lost most."""
-    document = {name: {key: getattr(file.scores, key) for key in FIGURES} for name, file in _named(fp32, int8)}
+    """Return the figures of both files with their intervals, and what quantization took.
+
+    The loss is given on the whole, and for the class that lost most.
+    """
+    document = {"fp32": _figures(fp32), "int8": _figures(int8)}
     for key in FIGURES:
         document["int8"][f"{key}_drop"] = loss[key]["value"]
         classes = [entry[key] for entry in loss["per_class"] if entry[key] is not None]
@@ -62,8 +65,12 @@ def summary(fp32: Scored, int8: Scored, loss: dict[str, Any]) -> dict[str, dict[
     return document
 
 
-def _named(fp32: Scored, int8: Scored) -> list[tuple[str, Scored]]:
-    return list(zip(PRECISIONS, (fp32, int8), strict=True))
+def _figures(scored: Scored) -> dict[str, float]:
+    intervals = scored.draws.document()
+    figures: dict[str, float] = {key: getattr(scored.scores, key) for key in FIGURES}
+    for key in FIGURES:
+        figures[f"{key}_low"], figures[f"{key}_high"] = intervals[key]
+    return figures
 
 
 if __name__ == "__main__":

@@ -417,3 +417,14 @@ def test_the_runtime_needs_nothing_of_the_project() -> None:
     script = f"import ethos_runtime.detector, sys; print(sorted({unwanted} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_what_passes_on_integers_is_what_passes_on_real_values(files: Path) -> None:
+    detector = Detector(files / "int8.tflite", files / "decode.json")
+    rng = np.random.default_rng(7)
+    for conf in (0.0, 0.001, 0.25, 0.9, 1.0):
+        image = rng.integers(0, 256, (tiny.SIZE, tiny.SIZE, 3), dtype=np.uint8)
+        image[:8, :24] = (255, 0, 0)
+        boxes, scores = decode(detector.raw(image), detector.contract, conf)
+        expected = nms(boxes, scores, conf, 0.7, 300)
+        np.testing.assert_array_equal(detector.decode(detector.read(), conf, 0.7, 300), expected)

@@ -346,11 +346,17 @@ def test_the_stage_scores_both_files(project: Path, files: Path) -> None:
     assert int8["file"] == "outputs/quantize/level3_relu/dense/int8.tflite"
     assert fp32["protocol"] == int8["protocol"]
     assert (int8["protocol"]["conf"], int8["protocol"]["max_det"]) == (0.01, 50)
+    bounds = {"map50_low": PERFECT, "map50_high": PERFECT}
+    bounds_95 = [
+        dict(zip(("map50_95_low", "map50_95_high"), f["intervals"]["map50_95"], strict=True)) for f in (fp32, int8)
+    ]
     assert metrics == {
-        "fp32": {"map50": PERFECT, "map50_95": fp32["map50_95"]},
+        "fp32": {"map50": PERFECT, "map50_95": fp32["map50_95"], **bounds, **bounds_95[0]},
         "int8": {
             "map50": PERFECT,
             "map50_95": int8["map50_95"],
+            **bounds,
+            **bounds_95[1],
             "map50_drop": 0.0,
             "map50_95_drop": round(fp32["map50_95"] - int8["map50_95"], 6),
             "worst_class_drop": 0.0,
