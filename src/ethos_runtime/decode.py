@@ -192,21 +192,23 @@ def _suppress(boxes: Floats, classes: NDArray[np.intp], iou: float, max_det: int
     place = np.empty_like(grouped)
     place[grouped] = np.arange(len(grouped))
     ends = np.searchsorted(classes[grouped], classes, side="right")
-    x1, y1, x2, y2 = np.ascontiguousarray(boxes[grouped].T)
-    areas = (x2 - x1) * (y2 - y1)
+    corners = np.ascontiguousarray(boxes[grouped].T)
+    low, high = corners[:2], corners[2:]
+    areas = (high[0] - low[0]) * (high[1] - low[1])
     alive = bytearray(b"\1") * len(grouped)
     view = np.frombuffer(alive, np.uint8)
     kept: list[int] = []
-    for position, (here, end) in enumerate(zip(place.tolist(), ends.tolist(), strict=True)):
-        if not alive[here]:
-            continue
-        kept.append(position)
-        if len(kept) == max_det:
-            break
-        rest = slice(here + 1, end)
-        inner_width = np.minimum(x2[rest], x2[here]) - np.maximum(x1[rest], x1[here])
-        inner_height = np.minimum(y2[rest], y2[here]) - np.maximum(y1[rest], y1[here])
-        inner = inner_width.clip(0) * inner_height.clip(0)
-        with np.errstate(invalid="ignore"):  # two boxes without area give 0 / 0, which removes neither
+    with np.errstate(invalid="ignore"):  # two boxes without area give 0 / 0, which removes neither
+        for position, (here, end) in enumerate(zip(place.tolist(), ends.tolist(), strict=True)):
+            if not alive[here]:
+                continue
+            kept.append(position)
+            if len(kept) == max_det:
+                break
+            rest = slice(here + 1, end)
+            # few and plain calls: on the short slices of one class each costs more than its arithmetic
+            sides = np.minimum(high[:, rest], high[:, here, None]) - np.maximum(low[:, rest], low[:, here, None])
+            np.maximum(sides, 0, out=sides)
+            inner = sides[0] * sides[1]
             view[rest] &= ~(inner / (areas[here] + areas[rest] - inner) > iou)
     return kept
