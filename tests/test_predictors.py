@@ -45,6 +45,23 @@ def test_every_form_of_onnx(form: str, tmp_path: Path, tiny_files: Path) -> None
         assert boxes_found(predictor, name) == boxes_there(name)
 
 
+def test_rows_of_two_classes_are_not_taken_for_final_boxes(tmp_path: Path) -> None:
+    """A network of 64 px has 64 + 16 + 4 anchors; with two classes each gives a row of six."""
+    import torch
+
+    class Rows(torch.nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            level = images.mean((1, 2, 3)).reshape(1, 1, 1).expand(1, 84, 1)
+            side = torch.arange(84.0).reshape(1, 84, 1)
+            return torch.cat((side, side, level + 8, level + 8, level * 0 + 0.9, level * 0 + 0.6), 2)
+
+    torch.onnx.export(Rows(), (torch.zeros(1, 3, 64, 64),), tmp_path / "rows.onnx", opset_version=17, dynamo=False)
+    predictor = open_predictor(tmp_path / "rows.onnx", ("red", "green"))
+    found = predictor.predict(tiny.picture([]), 0.5, 1.0, 300)
+    assert len(found) == 168
+    assert set(found[:, 5]) == {0.0, 1.0}
+
+
 def test_half_precision_onnx(tmp_path: Path) -> None:
     predictor = open_predictor(write_onnx(tmp_path / "model.onnx", "pixels", half=True), tiny.NAMES)
     assert predictor.precision == "fp16"

@@ -10,13 +10,14 @@ import tiny_network as tiny
 if TYPE_CHECKING:
     from pathlib import Path
 
-FORMS = ("raw", "pixels", "shares", "rows", "final")
+FORMS = ("raw", "pixels", "shares", "rows", "final", "final_padded")
 
 
 def write_onnx(path: Path, form: str, *, half: bool = False, names: tuple[str, ...] = ()) -> Path:
     """Write a network: `raw` with six outputs, or decoded.
 
-    Boxes come in `pixels`, in `shares` of the input, each in one of the `rows`, or `final`: after suppression.
+    Boxes come in `pixels`, in `shares` of the input, each in one of the `rows`, or `final`: after suppression, and with
+    zeros where nothing is found if `final_padded`.
     """
     import onnx
     import torch
@@ -73,11 +74,12 @@ def _network(form: str) -> Any:
         def forward(self, images: torch.Tensor) -> torch.Tensor:
             logits = (tiny.GAIN * (avg_pool2d(images, 8) - tiny.THRESHOLD)).flatten(2)
             scores = logits.sigmoid()
-            if form == "final":
+            if form.startswith("final"):
                 best, label = scores.max(1, keepdim=True)
                 centre, size = self.boxes[:, :2], self.boxes[:, 2:]
                 corners = torch.cat((centre - size / 2, centre + size / 2), 1)
-                return torch.cat((corners, best, label.to(best.dtype)), 1).transpose(1, 2)
+                found = torch.cat((corners, best, label.to(best.dtype)), 1)
+                return (found * (best > 0.5) if form == "final_padded" else found).transpose(1, 2)
             joined = torch.cat((self.boxes, scores), 1)
             return joined.transpose(1, 2) if form == "rows" else joined
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 FINAL_COLUMNS = 6  # x1, y1, x2, y2, score, class
 GREY = 114
+STRIDES = (8, 16, 32)
 # the centres of a grid of anchors in pixels reach far beyond it, as shares of the input they end at 1
 LARGEST_SHARE = 2.0
 
@@ -26,7 +27,7 @@ class DecodedHead:
 
     Before it, its one output is [1, 4 + classes, anchors] or [1, anchors, 4 + classes]: centre x, centre y, width and
     height, then a score for each class. After it, [1, boxes, 6]: x1, y1, x2, y2, score, class. Boxes may be in pixels
-    or in shares of the input; one run on a grey image tells which.
+    or in shares of the input; a run on a grey image tells which, or the first image in which something is found.
 
     Args:
         network: The network.
@@ -49,13 +50,23 @@ class DecodedHead:
         if values.ndim != 3 or values.shape[0] != 1:
             raise ValueError(f"{path}: tensor {self._output} is {list(declared)}, expected 3 axes")
         known = network.metadata.names or names
-        self._final = values.shape[2] == FINAL_COLUMNS and values.shape[1] != SIDES + len(known or ())
+        # with two classes a row of a box before suppression has as many columns; there is one for each anchor then
+        self._final = values.shape[2] == FINAL_COLUMNS and values.shape[1] not in {FINAL_COLUMNS, self._anchors()}
         self._rows_first = not self._final and values.shape[2] < values.shape[1]
         self.names = known if self._final and known else self._check_classes(values, known, path)
+        self._scale = self._scale_of(self._rows(values[0])[:, :SIDES])
+
+    def _anchors(self) -> int:
+        """Return the number of anchors at the usual strides."""
         height, width = self.imgsz
-        boxes = self._rows(values[0])[:, :SIDES]
-        in_shares = boxes.size > 0 and float(np.abs(boxes).max()) <= LARGEST_SHARE
-        self._scale = np.array([width, height, width, height] if in_shares else [1] * SIDES, np.float32)
+        return sum((height // stride) * (width // stride) for stride in STRIDES)
+
+    def _scale_of(self, boxes: Floats) -> Floats | None:
+        """Return what makes pixels of boxes; None if there are none to tell by."""
+        most = float(np.abs(boxes).max(initial=0.0))
+        height, width = self.imgsz
+        sides = [width, height, width, height] if most <= LARGEST_SHARE else [1] * SIDES
+        return np.array(sides, np.float32) if most else None
 
     def _check_classes(self, values: Floats, known: tuple[str, ...] | None, path: Path) -> tuple[str, ...]:
         """Return the names of the classes, numbers where nobody names them."""
@@ -75,7 +86,9 @@ class DecodedHead:
         rows = self._rows(self.network.read()[self._output][0])
         scores = rows[:, 4:5] if self._final else rows[:, SIDES:]
         rows = rows[(scores > conf).any(axis=1)]
-        boxes: Floats = rows[:, :SIDES] * self._scale
+        if self._scale is None:
+            self._scale = self._scale_of(rows[:, :SIDES])
+        boxes: Floats = rows[:, :SIDES] * (1 if self._scale is None else self._scale)
         if self._final:
             order = np.argsort(-rows[:, 4], kind="stable")[:max_det]
             return np.concatenate((boxes[order], rows[order, 4:]), axis=1, dtype=np.float32)

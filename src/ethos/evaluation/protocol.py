@@ -86,7 +86,8 @@ def tool_versions() -> dict[str, str]:
     found: dict[str, str] = {}
     for name in TOOLS:
         try:
-            found[name] = version(name)
+            # what follows a plus names a build, such as torch's for CPUs, of the same code
+            found[name] = version(name).partition("+")[0]
         except PackageNotFoundError:  # OpenCV has several distributions; any of them serves
             continue
     return found
