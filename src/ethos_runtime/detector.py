@@ -100,7 +100,7 @@ class Detector:
         for stride in self.contract.strides:
             box, label = self.contract.output("box", stride), self.contract.output("class", stride)
             logits = outputs[label.name].reshape(-1, label.shape[3])
-            kept = passing(logits, _as_stored(least, self._outputs[label.name]))
+            kept = passing(logits, as_stored(least, self._outputs[label.name]))
             distributions = outputs[box.name].reshape(len(logits), -1)[kept]
             parts.append(
                 decode_anchors(
@@ -190,7 +190,7 @@ def dequantize(values: np.ndarray[Any, Any], detail: dict[str, Any]) -> Floats:
     return (values.astype(np.float32) - np.float32(quantization.zero_point)) * np.float32(quantization.scale)
 
 
-def _as_stored(value: float, detail: dict[str, Any]) -> float:
+def as_stored(value: float, detail: dict[str, Any]) -> float:
     """Return a real value on the scale of a tensor's stored numbers."""
     quantization = quantization_of(detail)
     return value if quantization is None else value / quantization.scale + quantization.zero_point
