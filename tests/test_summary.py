@@ -16,8 +16,9 @@ from ethos.errors import DataError
 from ethos.files import read_json, write_json
 from ethos.reporting.figures import draw_accuracy_latency, draw_curves
 from ethos.reporting.pages import start_sentence, summary_page
+from ethos.reporting.scores import score_tables
 from ethos.reporting.summary import PROVENANCE, Summary, cells, headings, read_summary
-from ethos.reporting.tables import check_table, layer_table, plain_table, score_table
+from ethos.reporting.tables import check_table, layer_table, plain_table
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -226,10 +227,18 @@ def test_layers_end_with_their_total() -> None:
 def test_scores_begin_with_the_whole_and_leave_out_what_is_unknown(outputs: Path) -> None:
     report = json.loads((outputs / "evaluate" / "level2_relu" / "dense" / "int8.json").read_text())
     for row in report["per_class"]:
-        row |= {"precision": 0.5, "recall": None}
-    lines = [line.split() for line in printed(score_table(report)).splitlines()]
-    assert ["all", "21", "0.900", "0.450", "0.900", "0.800"] in lines
-    assert ["red", "7", "0.900", "0.450", "0.500", "-"] in lines
+        row |= {"precision": 0.5, "recall": None, "f1": None, "map50_interval": [0.85, 0.95]}
+    report |= {
+        "runtime": "ai-edge-litert",
+        "file_precision": "int8",
+        "intervals": {"map50": [0.88, 0.92]},
+        "confusion": {"conf": 0.25, "iou": 0.45, "labels": ["red", "background"], "matrix": [[9, 2], [0, 0]]},
+        **{kind: {"small": {"boxes": 0, "map50": None, "map50_95": None}} for kind in ("sizes", "relative_sizes")},
+    }
+    report["protocol"].setdefault("excluded", "none")
+    lines = [line.split() for line in printed(score_tables(report)).splitlines()]
+    assert ["all", "21", "0.900", "0.880", "to", "0.920", "0.450", "0.900", "0.800", "0.847"] in lines
+    assert ["red", "7", "0.900", "0.850", "to", "0.950", "0.450", "0.500", "-", "-"] in lines
 
 
 @pytest.mark.parametrize(
