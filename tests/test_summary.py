@@ -215,13 +215,18 @@ def test_an_empty_table_is_a_table() -> None:
     assert "name" in printed(plain_table("nothing", ["name"], []))
 
 
-def test_layers_end_with_their_total() -> None:
-    layer = {"index": 0, "from": [-1, 4], "module": "Concat", "parameters": 1234, "macs": 56789}
+def test_layers_end_with_their_total_and_steps_with_what_they_changed() -> None:
+    layer = {"index": 0, "from": [-1, 4], "module": "Concat", "parameters": 1234, "macs": 56789, "changed_by": [1]}
+    step = {"step": "narrow_neck", "arguments": {"width": 0.5}, "parameters": 1234, "parameters_change": -766}
     known = {"name": "mine", "base": "yolo11n", "activation": "relu", "classes": 3, "imgsz": 64}
-    text = printed(layer_table({**known, "layers": [layer], "parameters": 1234, "macs": 56789}))
+    base = {"base_parameters": 2000, "base_macs": 60000}
+    steps = [{**step, "macs": 56789, "macs_change": -3211}]
+    text = printed(layer_table({**known, **base, "steps": steps, "layers": [layer], "parameters": 1234, "macs": 56789}))
     assert "mine: yolo11n, relu, 3 classes, 64 px" in text
-    assert text.split()[-3:] == ["total", "1,234", "56,789"]
-    assert "[-1, 4]" in text
+    lines = [line.split() for line in text.splitlines()]
+    assert ["0", "[-1,", "4]", "Concat", "1,234", "56,789", "1"] in lines
+    assert ["total", "1,234", "56,789"] in lines
+    assert ["1", "narrow_neck", "width:", "0.5", "1,234", "-766", "56,789", "-3,211"] in lines
 
 
 def test_scores_begin_with_the_whole_and_leave_out_what_is_unknown(outputs: Path) -> None:
