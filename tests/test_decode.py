@@ -14,8 +14,8 @@ import tiny_network as tiny
 
 from ethos.model.engine import prepare
 from ethos_runtime.contract import Contract, Output, Quantization
-from ethos_runtime.decode import decode, least_logit, letterbox, nms, passing, to_source
-from ethos_runtime.detector import Detector, as_stored, dequantize
+from ethos_runtime.decode import as_stored, decode, dequantize, least_logit, letterbox, nms, passing, to_source
+from ethos_runtime.detector import Detector
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -433,8 +433,8 @@ def test_what_passes_on_integers_is_what_passes_on_real_values(files: Path) -> N
 @pytest.mark.parametrize("conf", [0.001, 0.25, 0.5, 0.9])
 @pytest.mark.parametrize(("scale", "zero_point"), [(0.12, 87), (0.05, -100), (0.3, 0)])
 def test_the_threshold_on_integers_is_the_one_on_real_values(conf: float, scale: float, zero_point: int) -> None:
-    detail = {"name": "class8", "dtype": np.int8, "quantization": (scale, zero_point)}
+    quantization = Quantization(scale, zero_point)
     stored = np.arange(-128, 128, dtype=np.int8).reshape(-1, 1)
     least = least_logit(conf)
-    expected = passing(dequantize(stored, detail), least)
-    np.testing.assert_array_equal(passing(stored, as_stored(least, detail)), expected)
+    expected = passing(dequantize(stored, quantization), least)
+    np.testing.assert_array_equal(passing(stored, as_stored(least, quantization)), expected)

@@ -17,7 +17,7 @@ from ethos_runtime.contract import SIDES
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ethos_runtime.contract import Contract
+    from ethos_runtime.contract import Contract, Quantization
 
 Image: TypeAlias = NDArray[np.uint8]
 Floats: TypeAlias = NDArray[np.float32]
@@ -65,31 +65,53 @@ def to_source(detections: Floats, ratio: float, padding: tuple[int, int], shape:
     return result
 
 
-def decode(outputs: Mapping[str, Floats], contract: Contract, conf: float = 0.0) -> tuple[Floats, Floats]:
+def decode(
+    outputs: Mapping[str, NDArray[Any]],
+    contract: Contract,
+    conf: float = 0.0,
+    quantizations: Mapping[str, Quantization | None] | None = None,
+) -> tuple[Floats, Floats]:
     """Return boxes and class scores of the anchors that may hold a score above `conf`.
 
     Anchors stand at cell centres. A side's distance is the expectation of a softmax over `reg_max` bins, in strides
-    (distribution focal loss, https://arxiv.org/abs/2006.04388); a score is the sigmoid of its logit.
+    (distribution focal loss, https://arxiv.org/abs/2006.04388); a score is the sigmoid of its logit. The threshold is
+    applied to the values as they are stored, and only what passes becomes real: most anchors see nothing.
 
     Args:
-        outputs: Real values of the contract's tensors by name, [1, height, width, channels] each.
+        outputs: The contract's tensors by name, [1, height, width, channels] each: real values, or integers.
         contract: What the tensors mean.
         conf: Anchors whose scores all lie below are left out; 0 keeps every anchor. Scores equal or very near to
             `conf` may stay: suppression applies the threshold itself.
+        quantizations: How tensors that hold integers are quantized, by name; those not named hold real values.
 
     Returns:
         Boxes [n, 4] as x1, y1, x2, y2 in pixels of the letterboxed image, and scores [n, classes]; smaller strides
         first, row by row.
     """
+    known = quantizations or {}
     least = least_logit(conf)
-    parts = []
+    boxes, scores = [], []
     for stride in contract.strides:
         box, label = contract.output("box", stride), contract.output("class", stride)
         logits = outputs[label.name].reshape(-1, label.shape[3])
-        kept = passing(logits, least)
-        distributions = outputs[box.name].reshape(len(logits), -1)[kept]
-        parts.append(decode_anchors(distributions, logits[kept], kept, label.shape[2], stride))
-    return join(parts)
+        anchors = passing(logits, as_stored(least, known.get(label.name)))
+        distributions = outputs[box.name].reshape(-1, SIDES, contract.reg_max)[anchors]
+        distributions = dequantize(distributions, known.get(box.name))
+        boxes.append(_boxes(distributions, anchors, label.shape[2], stride))
+        scores.append(_sigmoid(dequantize(logits[anchors], known.get(label.name))))
+    return np.concatenate(boxes), np.concatenate(scores)
+
+
+def dequantize(values: NDArray[Any], quantization: Quantization | None) -> Floats:
+    """Return a tensor's real values as float32; they are what is stored if it is not quantized."""
+    if quantization is None:
+        return values.astype(np.float32, copy=False)
+    return (values.astype(np.float32) - np.float32(quantization.zero_point)) * np.float32(quantization.scale)
+
+
+def as_stored(value: float, quantization: Quantization | None) -> float:
+    """Return a real value on the scale of a tensor's stored numbers."""
+    return value if quantization is None else value / quantization.scale + quantization.zero_point
 
 
 def least_logit(conf: float) -> float:
@@ -102,27 +124,18 @@ def passing(logits: NDArray[Any], least: float) -> NDArray[np.intp]:
     return np.unique(np.flatnonzero(logits > least) // logits.shape[1])
 
 
-def decode_anchors(
-    distributions: Floats, logits: Floats, anchors: NDArray[np.intp], width: int, stride: int
-) -> tuple[Floats, Floats]:
-    """Return boxes [n, 4] and scores [n, classes] of some anchors of one scale.
+def _boxes(distributions: Floats, anchors: NDArray[np.intp], width: int, stride: int) -> Floats:
+    """Return the boxes [n, 4] of some anchors of one scale.
 
     Args:
-        distributions: Box logits, [n, 4 * reg_max].
-        logits: Class logits, [n, classes].
+        distributions: Box logits, [n, 4, reg_max].
         anchors: Their places in the scale's grid, row by row.
         width: Columns of the grid.
         stride: Pixels between neighbouring anchors.
     """
-    distances = _expectation(distributions.reshape(len(anchors), SIDES, distributions.shape[1] // SIDES))
+    distances = _expectation(distributions)
     centres = np.stack((anchors % width, anchors // width), axis=1).astype(np.float32) + np.float32(0.5)
-    boxes = np.concatenate((centres - distances[:, :2], centres + distances[:, 2:]), axis=1) * np.float32(stride)
-    return boxes, _sigmoid(logits)
-
-
-def join(parts: list[tuple[Floats, Floats]]) -> tuple[Floats, Floats]:
-    """Return the boxes and scores of all scales as one."""
-    return np.concatenate([boxes for boxes, _ in parts]), np.concatenate([scores for _, scores in parts])
+    return np.concatenate((centres - distances[:, :2], centres + distances[:, 2:]), axis=1) * np.float32(stride)
 
 
 def _expectation(logits: Floats) -> Floats:

@@ -9,17 +9,7 @@ import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
 from ethos_runtime.contract import Contract, Quantization
-from ethos_runtime.decode import (
-    Floats,
-    Image,
-    decode_anchors,
-    join,
-    least_logit,
-    letterbox,
-    nms,
-    passing,
-    to_source,
-)
+from ethos_runtime.decode import Floats, Image, decode, dequantize, letterbox, nms, to_source
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -60,6 +50,7 @@ class Detector:
         self._input = details[self.contract.input_name]
         self._table = input_table(self._input)
         self._outputs = {output.name: outputs[output.name] for output in self.contract.outputs}
+        self._quantizations = {name: quantization_of(detail) for name, detail in self._outputs.items()}
 
     def feed(self, image: Image) -> None:
         """Hand an image to the network.
@@ -88,30 +79,11 @@ class Detector:
         """Return the real values of the output tensors for an image, by name; ValueError as `feed`."""
         self.feed(image)
         self.invoke()
-        return {name: dequantize(values, self._outputs[name]) for name, values in self.read().items()}
+        return {name: dequantize(values, self._quantizations[name]) for name, values in self.read().items()}
 
     def decode(self, outputs: dict[str, np.ndarray[Any, Any]], conf: float, iou: float, max_det: int) -> Floats:
-        """Return detections [n, 6] from what `read` gives, as x1, y1, x2, y2, score, class in the network's pixels.
-
-        The threshold is applied to the integers, and only what passes becomes real values: most anchors see nothing.
-        """
-        least = least_logit(conf)
-        parts = []
-        for stride in self.contract.strides:
-            box, label = self.contract.output("box", stride), self.contract.output("class", stride)
-            logits = outputs[label.name].reshape(-1, label.shape[3])
-            kept = passing(logits, as_stored(least, self._outputs[label.name]))
-            distributions = outputs[box.name].reshape(len(logits), -1)[kept]
-            parts.append(
-                decode_anchors(
-                    dequantize(distributions, self._outputs[box.name]),
-                    dequantize(logits[kept], self._outputs[label.name]),
-                    kept,
-                    label.shape[2],
-                    stride,
-                )
-            )
-        boxes, scores = join(parts)
+        """Return detections [n, 6] from what `read` gives, as x1, y1, x2, y2, score, class in the network's pixels."""
+        boxes, scores = decode(outputs, self.contract, conf, self._quantizations)
         return nms(boxes, scores, conf, iou, max_det)
 
     def predict(self, image: Image, conf: float, iou: float, max_det: int) -> Floats:
@@ -180,20 +152,6 @@ def apply_table(table: np.ndarray[Any, Any], image: Image) -> np.ndarray[Any, An
     """Return the table's entry for each pixel value, in the image's shape."""
     values: np.ndarray[Any, Any] = cv2.LUT(image, table)
     return values
-
-
-def dequantize(values: np.ndarray[Any, Any], detail: dict[str, Any]) -> Floats:
-    """Return a tensor's real values as float32."""
-    quantization = quantization_of(detail)
-    if quantization is None:
-        return values.astype(np.float32, copy=False)
-    return (values.astype(np.float32) - np.float32(quantization.zero_point)) * np.float32(quantization.scale)
-
-
-def as_stored(value: float, detail: dict[str, Any]) -> float:
-    """Return a real value on the scale of a tensor's stored numbers."""
-    quantization = quantization_of(detail)
-    return value if quantization is None else value / quantization.scale + quantization.zero_point
 
 
 def _signature(interpreter: Interpreter, path: Path) -> Any:

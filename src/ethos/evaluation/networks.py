@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import numpy as np
 
 from ethos.evaluation.metadata import Metadata, parse, tflite_metadata
-from ethos_runtime.detector import apply_table, dequantize, input_table, open_interpreter
+from ethos_runtime.decode import dequantize
+from ethos_runtime.detector import apply_table, input_table, open_interpreter, quantization_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -86,7 +87,8 @@ class TfliteNetwork:
     def read(self) -> dict[str, Floats]:
         """Return the outputs' real values."""
         return {
-            entry["name"]: dequantize(self._interpreter.get_tensor(entry["index"]), entry) for entry in self._outputs
+            entry["name"]: dequantize(self._interpreter.get_tensor(entry["index"]), quantization_of(entry))
+            for entry in self._outputs
         }
 
 
