@@ -11,7 +11,7 @@ from ethos.files import new_folder, read_json, write_json
 from ethos.plan import TrainPlan, read_plan
 from ethos.registry.runs import open_tracking
 from ethos.training.monitor import EpochLines
-from ethos.training.start import load_start
+from ethos.training.narrow import start_for
 from ethos.training.train import Epoch, TrainResult, epoch_row, train
 from pipelines import OUTPUTS, run
 
@@ -27,7 +27,9 @@ def main(variant: str) -> None:
     """Write outputs/models/VARIANT/dense and outputs/train/VARIANT."""
     plan = read_plan(OUTPUTS / "plan" / variant / "train.yaml", TrainPlan)
     tracking = open_tracking(catalog.load_params().registry.experiment)
-    tensors, start = load_start(OUTPUTS / "start") if plan.from_start else (None, {"source": "scratch"})
+    tensors, start = None, {"source": "scratch"}
+    if plan.from_start:
+        tensors, start = start_for(OUTPUTS / "start", plan.architecture, OUTPUTS / "dataset", plan.recipe.imgsz)
     with (
         tracking.run(f"train {variant}", tags_of(plan)) as tracked,
         new_folder(OUTPUTS / "models" / variant / FORM) as model_folder,
