@@ -276,9 +276,7 @@ def _join_of(model: Network, stride: int) -> tuple[Any, Any]:
     for layer in model.model:
         if isinstance(layer, Concat) and 0 <= layer.f[-1] < len(strides) and strides[layer.f[-1]] == stride:
             return layer, model.model[layer.f[-1]]
-    raise ModelError(
-        f"level step 'narrow_lateral': the neck joins no map of stride {stride}", "use 8 or 16, and each once"
-    )
+    raise ModelError(f"level step 'narrow_lateral': the neck joins no map of stride {stride}", "use 8 or 16, each once")
 
 
 @validate_call(config=ANY_MODULE)
@@ -342,10 +340,7 @@ def fold_shortcuts(model: Network) -> None:
 
 @validate_call(config=ANY_MODULE)
 def recompute_copies(model: Network, *, inputs: Positive) -> None:
-    """Export a C2f of at most `inputs` input channels with its second half computed twice instead of copied, exactly.
-
-    An NPU takes a cycle or so to copy a value, and to compute it anew the input channels over the MACs it has a cycle.
-    """
+    """Export a C2f of at most `inputs` input channels with its second half computed twice, not copied."""
     found = [block for block in _c2f_of(model) if block.cv1.conv.in_channels <= inputs]
     if not found:
         raise ModelError(f"level step 'recompute_copies': no C2f of {inputs} inputs or fewer", "raise inputs")
