@@ -10,9 +10,10 @@ from ethos import catalog
 from ethos.files import new_folder, read_json, write_json
 from ethos.plan import TrainPlan, read_plan
 from ethos.registry.runs import open_tracking
+from ethos.training.aware import train_by_recipe
 from ethos.training.monitor import EpochLines
 from ethos.training.narrow import start_for
-from ethos.training.train import Epoch, TrainResult, epoch_row, train
+from ethos.training.train import Epoch, TrainResult, epoch_row
 from pipelines import OUTPUTS, run
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def main(variant: str) -> None:
     ):
         tracked.log_params(params_of(plan, start))
         lines = EpochLines(f"train {variant}", plan.recipe.epochs, sys.stderr)
-        result = train(
+        result = train_by_recipe(
             plan.architecture,
             plan.recipe,
             OUTPUTS / "dataset",

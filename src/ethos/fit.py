@@ -11,11 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ethos.compress.convert import export_onnx, onnx_to_saved_model, to_tflite
+from ethos.compress.integer import to_int8
+from ethos.compress.ranges import observe
 from ethos.errors import ModelError
 from ethos.model.head import output_names, to_export_form
 from ethos.model.levels import Architecture, build
 from ethos.npu.analyze import analyze
-from ethos.specs import Spec
+from ethos.npu.tflite import read_graph
+from ethos.specs import Quantize, Spec
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -104,7 +107,11 @@ def write_random(candidate: Candidate, file: Path) -> int:
         onnx_file, saved_model = Path(scratch) / "random.onnx", Path(scratch) / "model"
         export_onnx(network, side, names, onnx_file)
         onnx_to_saved_model(onnx_file, np.resize(noise, (SELF_CHECK_IMAGES, *side, 3)), names, saved_model)
-        file.write_bytes(to_tflite(saved_model, noise))
+        content = to_tflite(saved_model)
+        file.write_bytes(content)
+        options = Quantize()
+        activations = observe(content, read_graph(file), noise, options)
+        file.write_bytes(to_int8(content, activations, (), options.per_channel))
     return sum(parameter.numel() for parameter in network.parameters())
 
 
