@@ -22,7 +22,8 @@ from ethos.evaluation.samples import load_samples
 from ethos.files import new_folder, read_json, write_json
 from ethos.plan import quantize_plan, start_plan, train_plan
 from ethos.training.monitor import EpochLines
-from ethos.training.start import load_start, make_start
+from ethos.training.narrow import start_for
+from ethos.training.start import make_start
 from ethos.training.train import train
 
 DATASET = Path("outputs/dataset")
@@ -43,7 +44,8 @@ def trained(folder: Path, variant: str, seed: int) -> Path:
         plan = train_plan(params, variant)
         with new_folder(models) as fresh:
             lines = EpochLines(f"seed {seed}: {variant}", plan.recipe.epochs, sys.stderr)
-            train(plan.architecture, plan.recipe, DATASET, fresh, start=load_start(start)[0], seed=seed, on_epoch=lines)
+            tensors, _ = start_for(start, plan.architecture, DATASET, plan.recipe.imgsz)
+            train(plan.architecture, plan.recipe, DATASET, fresh, start=tensors, seed=seed, on_epoch=lines)
     return models
 
 

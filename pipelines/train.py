@@ -10,9 +10,10 @@ from ethos import catalog
 from ethos.files import new_folder, read_json, write_json
 from ethos.plan import TrainPlan, read_plan
 from ethos.registry.runs import open_tracking
+from ethos.training.aware import train_by_recipe
 from ethos.training.monitor import EpochLines
-from ethos.training.start import load_start
-from ethos.training.train import Epoch, TrainResult, epoch_row, train
+from ethos.training.narrow import start_for
+from ethos.training.train import Epoch, TrainResult, epoch_row
 from pipelines import OUTPUTS, run
 
 if TYPE_CHECKING:
@@ -27,7 +28,9 @@ def main(variant: str) -> None:
     """Write outputs/models/VARIANT/dense and outputs/train/VARIANT."""
     plan = read_plan(OUTPUTS / "plan" / variant / "train.yaml", TrainPlan)
     tracking = open_tracking(catalog.load_params().registry.experiment)
-    tensors, start = load_start(OUTPUTS / "start") if plan.from_start else (None, {"source": "scratch"})
+    tensors, start = None, {"source": "scratch"}
+    if plan.from_start:
+        tensors, start = start_for(OUTPUTS / "start", plan.architecture, OUTPUTS / "dataset", plan.recipe.imgsz)
     with (
         tracking.run(f"train {variant}", tags_of(plan)) as tracked,
         new_folder(OUTPUTS / "models" / variant / FORM) as model_folder,
@@ -35,7 +38,7 @@ def main(variant: str) -> None:
     ):
         tracked.log_params(params_of(plan, start))
         lines = EpochLines(f"train {variant}", plan.recipe.epochs, sys.stderr)
-        result = train(
+        result = train_by_recipe(
             plan.architecture,
             plan.recipe,
             OUTPUTS / "dataset",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -13,6 +14,9 @@ os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 from ethos.data.source import materialise
 from ethos.specs import Dataset, DrawnSource, Recipe, Split, Weights
+
+if TYPE_CHECKING:
+    from quantized import Quantized
 
 ROOT = Path(__file__).resolve().parents[1]
 CLASSES = ("Stop", "Yield", "Red Light")
@@ -61,6 +65,14 @@ def smoke() -> Recipe:
         workers=0,
         device="cpu",
     )
+
+
+@pytest.fixture(scope="session")
+def quantized(tmp_path_factory: pytest.TempPathFactory, tiny_dataset: Path, smoke: Recipe) -> Quantized:
+    """Return a network trained for one short epoch, and its files."""
+    from quantized import Quantized
+
+    return Quantized(tmp_path_factory.mktemp("quantize"), tiny_dataset, smoke)
 
 
 @pytest.fixture(scope="session")

@@ -60,7 +60,7 @@ def write_run(
     level, _, activation = variant.partition("_")
     quantized = outputs / "quantize" / variant / form
     _write_plans(outputs / "plan" / variant, variant, level, {"leaky": "leaky_relu"}.get(activation, activation))
-    for name in ("int8.tflite", "model.onnx", "decode.json"):
+    for name in ("int8.tflite", "model.onnx", "decode.json", "decode.h", "golden.npz"):
         source = network / name if network else None
         _write(quantized / name, source.read_bytes() if source and source.is_file() else f"{variant} {name}".encode())
     _write(quantized / "labels.txt", "\n".join(NAMES).encode())
@@ -98,6 +98,7 @@ def _write_quantize(folder: Path, models: Path, variant: str, form: str) -> None
         "imgsz": 64,
         "parameters": 2_500_000,
         "macs": 200_000_000,
+        "float_operators": 0,
         "files": {path.name: {"sha256": sha256_file(path), "bytes": path.stat().st_size} for path in files},
         "calibration": {"images": 16, "sha256": "c" * 64, "list": []},
     }

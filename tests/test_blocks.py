@@ -70,6 +70,30 @@ def test_split_block_equals_the_block(activation: nn.Module, repeats: int, short
     assert expected.abs().max() > 0.1
 
 
+@pytest.mark.parametrize("activation", [nn.ReLU(), nn.LeakyReLU(0.1)], ids=lambda act: type(act).__name__)
+@pytest.mark.parametrize("repeats", [1, 3])
+@pytest.mark.parametrize(("fold", "recompute"), [(True, False), (False, True), (True, True)])
+def test_rewritten_block_equals_the_block(activation: nn.Module, repeats: int, fold: bool, recompute: bool) -> None:
+    prepare()
+    from ultralytics.nn.modules.block import C2f
+    from ultralytics.nn.modules.conv import Conv
+
+    torch.manual_seed(repeats)
+    block = randomised(C2f(12, 20, repeats, shortcut=True)).eval()
+    for module in block.modules():
+        if isinstance(module, Conv):
+            module.act = activation
+    x = torch.rand(2, 12, 9, 7)
+    with torch.inference_mode():
+        expected = block(x)
+    block.fold_shortcut, block.recompute = fold, recompute
+    split = SplitC2f(copy.deepcopy(block)).eval()
+    with torch.inference_mode():
+        assert torch.allclose(split(x), expected, rtol=0, atol=CLOSE)
+    assert sum(inner.add for inner in split.m) == repeats - fold
+    assert (count(split) > count(block)) == recompute
+
+
 @pytest.mark.parametrize("fused", [False, True], ids=["with-batch-norm", "fused"])
 @pytest.mark.parametrize(("level", "blocks"), [("baseline", 0), ("level2", 8), ("level3", 9), ("level4", 9)])
 def test_split_network_equals_the_network(level: str, blocks: int, fused: bool) -> None:
@@ -83,7 +107,9 @@ def test_split_network_equals_the_network(level: str, blocks: int, fused: bool) 
         assert split_c2f(model) == blocks
         found = model(x)[0]
     assert torch.allclose(found, expected, rtol=0, atol=CLOSE * expected.abs().max())
-    assert count(model) == before
+    recomputed = sum(count(module.cv1) for module in model.modules() if getattr(module, "recompute", False))
+    assert count(model) == before + recomputed
+    assert (recomputed > 0) == (level == "level4")
     assert sum(isinstance(module, SplitC2f) for module in model.modules()) == blocks
     assert split_c2f(model) == 0
 
@@ -104,6 +130,7 @@ def test_a_split_block_that_still_trains_equals_the_block() -> None:
 def test_fusing_leaves_as_many_parameters_however_split(level: str) -> None:
     plain, split = network(level), network(level)
     plain.fuse(verbose=False)
+    split_c2f(plain)
     split_c2f(split)
     split.fuse(verbose=False)
     assert count(plain) == count(split)

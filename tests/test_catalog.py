@@ -103,7 +103,7 @@ def test_no_project_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
             "recipe",
             "v4",
             "specs/recipes: unknown recipe 'v4'\n"
-            "  fix: did you mean v3? known: demo, demo_warm_start, signs_cpu, smoke, v3",
+            "  fix: did you mean v3? known: demo, demo_qat, demo_warm_start, signs_cpu, smoke, v3",
         ),
         (
             "dataset",
@@ -139,7 +139,9 @@ def test_unknown_name_where_nothing_is_known(project: Path) -> None:
         (
             VARIANT + "quantize:\n  calibration_images: 32\n  per_chanel: true\n",
             "specs/variants/mine.yaml:5: unknown key 'per_chanel'\n"
-            "  fix: did you mean per_channel? known: calibration_images, max_kib_per_kparameter, per_channel",
+            "  fix: did you mean per_channel, percentile, ranges? known: bias_correction, calibration_from, "
+            "calibration_images, converter, keep_float, max_kib_per_kparameter, operators, per_channel, percentile, "
+            "ranges",
         ),
         (
             "# a comment\nlevel: level2\nactivation: gelu\n",

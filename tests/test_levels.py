@@ -62,6 +62,7 @@ def write_level(folder: Path, name: str, text: str) -> None:
         ("level2", "leaky_relu", 3_354_829),
         ("level3", "relu", 3_565_389),
         ("level3", "leaky_relu", 3_565_389),
+        ("level4", "relu", 2_442_829),
     ],
 )
 def test_parameters_at_fifteen_classes(level: str, activation: Activation, count: int) -> None:
@@ -76,7 +77,7 @@ def test_level_four_is_lighter_than_level_three_behind_the_backbone() -> None:
     assert four["layers"][:backbone] == three["layers"][:backbone]
     assert four["layers"] != three["layers"]
     for mine, other in zip(four["layers"], three["layers"], strict=True):
-        assert mine["macs"] <= other["macs"]
+        assert mine["macs"] <= other["macs"] or mine["module"] == "LateralConcat"
     assert four["layers"][-1]["macs"] < 0.6 * three["layers"][-1]["macs"]
 
 
@@ -114,7 +115,7 @@ def test_other_published_networks_as_base(base: str, count: int) -> None:
 @pytest.mark.parametrize("base", ["yolov8n", "yolo11s"])
 def test_level_four_steps_that_fit_work_on_other_bases(base: str) -> None:
     _, steps = resolve_level("level4")
-    fitting = steps[-1:] if base == "yolov8n" else steps
+    fitting = [step for step in steps if "replace_block" not in step] if base == "yolov8n" else steps
     plain = build(Architecture(base=base, steps=(), activation="relu", names=FIFTEEN))
     light = build(Architecture(base=base, steps=fitting, activation="relu", names=FIFTEEN))
     assert parameters(light) != parameters(plain)
@@ -203,6 +204,56 @@ def test_a_light_head_fits_the_published_head_too() -> None:
     assert parameters(light) < parameters(whole) == 2_592_765
     with torch.inference_mode():
         assert light.eval()(torch.zeros(1, 3, 64, 64))[0].shape == (1, 4 + 15, 84)
+
+
+@pytest.mark.parametrize("level", ["baseline", "level3"])
+def test_branches_of_the_head_are_narrowed_each(level: str) -> None:
+    whole = network(level)
+    boxes, classes = (
+        build(Architecture(base="yolo11n", steps=(*resolve_level(level)[1], step), activation="relu", names=FIFTEEN))
+        for step in ({"light_head": {"box_channels": 32}}, {"light_head": {"class_channels": 24}})
+    )
+    assert parameters(boxes.model[-1].cv2) < 0.6 * parameters(whole.model[-1].cv2)
+    assert parameters(boxes.model[-1].cv3) == parameters(whole.model[-1].cv3)
+    assert parameters(classes.model[-1].cv3) < 0.6 * parameters(whole.model[-1].cv3)
+    assert parameters(classes.model[-1].cv2) == parameters(whole.model[-1].cv2)
+    assert {branch[-1].in_channels for branch in boxes.model[-1].cv2} == {32}
+    assert {branch[-1].in_channels for branch in classes.model[-1].cv3} == {24}
+    for model in (boxes, classes):
+        with torch.inference_mode():
+            assert model.eval()(torch.zeros(1, 3, 64, 64))[0].shape == (1, 4 + 15, 84)
+
+
+@pytest.mark.parametrize(("stride", "place"), [(8, 15), (16, 12)])
+def test_a_lateral_narrows_one_map_of_the_backbone(stride: int, place: int) -> None:
+    whole, lateral = (
+        network("level3"),
+        stepped(*resolve_level("level3")[1], {"narrow_lateral": {"stride": stride, "channels": 24}}),
+    )
+    joined = lateral.model[place].lateral
+    before, after = (model.model[place + 1].cv1.conv.in_channels for model in (whole, lateral))
+    assert (joined.in_channels, joined.out_channels) == (128, 24)
+    assert before - after == 128 - 24
+    assert [type(layer).__name__ for layer in lateral.model].count("LateralConcat") == 1
+    with torch.inference_mode():
+        assert lateral.eval()(torch.zeros(1, 3, 64, 64))[0].shape == (1, 4 + 15, 84)
+
+
+def test_steps_on_how_blocks_are_written_change_the_export_alone() -> None:
+    steps = resolve_level("level3")[1]
+    plain, written = stepped(*steps), stepped(*steps, {"fold_shortcuts": None}, {"recompute_copies": {"inputs": 64}})
+    before, after = plain.state_dict(), written.state_dict()
+    assert list(before) == list(after)
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    x = torch.rand(1, 3, 64, 64)
+    with torch.inference_mode():
+        one, other = (to_export_form(model)(x) for model in (plain, written))
+    assert all(torch.allclose(a, b, rtol=0, atol=1e-4) for a, b in zip(one, other, strict=True))
+    added = [sum(block.add for block in model.modules() if hasattr(block, "add")) for model in (plain, written)]
+    # SPPF has a shortcut of its own, which is off
+    assert added == [4, 0]
+    # 32 and 64 input channels, at strides 4 and 8
+    assert [block.i for block in written.modules() if getattr(block, "recompute", False)] == [2, 4]
 
 
 def test_a_narrow_neck_has_fewer_parameters() -> None:
@@ -343,8 +394,8 @@ def test_unknown_step() -> None:
         check_steps(({"replace_block": REPLACE}, {"replace_blok": REPLACE}))
     assert str(caught.value) == (
         "unknown level step 'replace_blok'\n"
-        "  fix: did you mean replace_block? known: depthwise_class_branch, light_head, narrow_neck, replace_block, "
-        "split_c2f"
+        "  fix: did you mean replace_block? known: depthwise_class_branch, fold_shortcuts, light_head, narrow_lateral, "
+        "narrow_neck, recompute_copies, replace_block, split_c2f"
     )
 
 
@@ -389,6 +440,16 @@ def test_unknown_step() -> None:
             "level step 'light_head': convolutions: Input should be less than or equal to 2",
         ),
         (
+            {"light_head": {"box_channels": 0}},
+            SpecError,
+            "level step 'light_head': box_channels: Input should be greater than 0",
+        ),
+        (
+            {"narrow_lateral": {"stride": 4, "channels": 32}},
+            ModelError,
+            "level step 'narrow_lateral': the neck joins no map of stride 4",
+        ),
+        (
             {"narrow_neck": {"width": 0}},
             SpecError,
             "level step 'narrow_neck': width: Input should be greater than 0",
@@ -403,6 +464,8 @@ def test_unknown_step() -> None:
         "unknown-block",
         "no-convolution",
         "three-convolutions",
+        "no-channels",
+        "no-such-stride",
         "no-width",
     ],
 )

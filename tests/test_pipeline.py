@@ -33,7 +33,7 @@ def stages_of(variant: str) -> set[str]:
 
 
 def test_first_run_runs_every_stage(project: Project) -> None:
-    wanted = {"dataset", "check", "plan-start", "start"} | COLLECTORS
+    wanted = {"dataset", "check", "plan-start", "fit", "start"} | COLLECTORS
     for variant in VARIANTS:
         wanted |= {f"plan@{variant}", f"train@{variant}"} | stages_of(variant)
     assert project.first_run == wanted
@@ -104,7 +104,7 @@ def test_changed_variant_reruns_its_own_stages_only(project: Project) -> None:
     spec.write_text(before + "quantize: {calibration_images: 20}\n")
     difference = json.loads(project.run("dvc", "params", "diff", "--json").stdout)
     assert "specs/variants/level4_leaky.yaml" in difference
-    assert project.repro() == {"plan@level4_leaky"} | stages_of("level4_leaky") | COLLECTORS
+    assert project.repro() == {"plan@level4_leaky", "fit"} | stages_of("level4_leaky") | COLLECTORS
     spec.write_text(before)
     # the outputs of the first run come back from DVC's cache; only what talks to the registry runs again
     assert project.repro() <= {"register@level4_leaky-dense"} | COLLECTORS

@@ -5,89 +5,57 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import shutil
 import sys
 from collections import Counter
-from contextlib import contextmanager, redirect_stdout
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
 import pytest
 from conftest import CLASSES, SIDE
+from quantized import OPTIONS
 
 from ethos.compress import calibration
-from ethos.compress.convert import export_onnx, onnx_to_saved_model, quiet
+from ethos.compress.checks import KNOWN_OPERATORS, require_integer, require_proportion
+from ethos.compress.convert import export_onnx, onnx_to_saved_model
 from ethos.compress.quantize import (
     CONTRACT_FILE,
+    DYNAMIC_FILE,
+    FILES,
     FLOAT_FILE,
+    HALF_FILE,
     INT8_FILE,
     LABELS_FILE,
     ONNX_FILE,
+    PRECISIONS,
+    decode_contract,
     describe,
     quantize,
     require_agreement,
-    require_proportion,
 )
+from ethos.compress.quiet import quiet
 from ethos.data.labels import read_labels
 from ethos.data.manifest import ImageRow, read_manifest, write_manifest
-from ethos.errors import DataError, ModelError
+from ethos.errors import DataError, EthosError, ModelError
 from ethos.files import sha256_file
 from ethos.model.head import output_names, to_export_form
-from ethos.model.levels import Architecture, build, resolve_level
+from ethos.model.levels import Architecture, build
 from ethos.model.weights import WEIGHTS_FILE, load_model, save_model
-from ethos.npu.graph import fingerprint
 from ethos.npu.tflite import read_graph
-from ethos.specs import Quantize
-from ethos.training.train import train
 from ethos_runtime.contract import Contract
 from ethos_runtime.detector import Detector
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
+    from quantized import Quantized
+
     from ethos.npu.graph import Graph
-    from ethos.specs import Recipe
 
 NAMES = ["box8", "box16", "box32", "class8", "class16", "class32"]
-OPTIONS = Quantize(calibration_images=16)
-
-
-@contextmanager
-def stdout_to(file: Path) -> Iterator[None]:
-    """Send the process's stdout to a file, however it is written to."""
-    saved = os.dup(1)
-    with file.open("w") as stream, redirect_stdout(stream):
-        os.dup2(stream.fileno(), 1)
-        try:
-            yield
-        finally:
-            os.dup2(saved, 1)
-            os.close(saved)
-
-
-class Quantized:
-    """A network trained for one short epoch, and its files."""
-
-    def __init__(self, folder: Path, dataset: Path, recipe: Recipe) -> None:
-        base, steps = resolve_level("level4")
-        self.architecture = Architecture(base=base, steps=steps, activation="leaky_relu", names=CLASSES)
-        self.model, self.files, self.dataset = folder / "model", folder / "files", dataset
-        self.model.mkdir()
-        self.files.mkdir()
-        train(self.architecture, recipe, dataset, self.model)
-        with stdout_to(folder / "stdout"):
-            self.record = quantize(self.model, dataset, SIDE, OPTIONS, self.files)
-        self.printed = (folder / "stdout").read_text()
-
-    def images(self) -> np.ndarray[Any, Any]:
-        return calibration.load(calibration.choose(self.dataset, 16), (SIDE, SIDE))
-
-
-@pytest.fixture(scope="module")
-def quantized(tmp_path_factory: pytest.TempPathFactory, tiny_dataset: Path, smoke: Recipe) -> Quantized:
-    return Quantized(tmp_path_factory.mktemp("quantize"), tiny_dataset, smoke)
 
 
 def weight_scales(graph: Graph) -> Counter[int]:
@@ -169,6 +137,69 @@ def test_too_few_images(tmp_path: Path) -> None:
     )
 
 
+def test_no_images(tmp_path: Path) -> None:
+    write_set(tmp_path, [])
+    with pytest.raises(DataError, match=r": 0 training images, calibration needs at least 16"):
+        calibration.choose(tmp_path, 16)
+    with pytest.raises(DataError) as caught:
+        calibration.load([], (64, 64))
+    assert str(caught.value) == "no calibration images\n  fix: give at least 16 training images"
+
+
+def own_images(folder: Path, count: int) -> Path:
+    """Write pictures that no data set here holds."""
+    folder.mkdir()
+    for index in range(count):
+        cv2.imwrite(str(folder / f"{index:02d}.png"), np.full((24, 32, 3), (9, 9, index), np.uint8))
+    return folder
+
+
+def test_images_of_ones_own_come_evenly_from_a_folder_or_a_list(tmp_path: Path) -> None:
+    write_set(tmp_path, [(0,)] * 16)
+    own = own_images(tmp_path / "own", 40)
+    taken = [row.path.name for row in calibration.choose(tmp_path, 20, str(own))]
+    assert taken == [f"{index:02d}.png" for index in range(0, 40, 2)]
+    names = [f"own/{index:02d}.png" for index in range(16)]
+    (tmp_path / "list.txt").write_text("\n".join(names) + "\n\n")
+    rows = calibration.choose(tmp_path, 256, str(tmp_path / "list.txt"))
+    assert [row.path for row in rows] == [tmp_path / name for name in names]
+    assert rows[0].sha256 == sha256_file(tmp_path / names[0])
+    assert calibration.load(rows, (64, 64)).shape == (16, 64, 64, 3)
+
+
+def test_validation_images_are_refused_wherever_they_come_from(tiny_dataset: Path, tmp_path: Path) -> None:
+    own = own_images(tmp_path / "own", 20)
+    rows = [row for row in read_manifest(tiny_dataset) if row.split == "val"]
+    for index, row in enumerate(rows[:3]):
+        shutil.copyfile(row.path, own / f"renamed_{index}{row.path.suffix}")
+    with pytest.raises(DataError) as caught:
+        calibration.choose(tiny_dataset, 16, str(own))
+    twin = rows[0].path
+    assert str(caught.value) == (
+        f"{own}/renamed_0{twin.suffix}: calibration on a val image, it equals {twin}; so do 2 more\n"
+        "  fix: calibrate on training images only"
+    )
+
+
+@pytest.mark.parametrize(
+    ("source", "text"),
+    [
+        ("nowhere", "quantize.calibration_from: no folder or file nowhere\n  fix: correct the path"),
+        ("few", "few: 3 calibration images, calibration needs at least 16\n  fix: add images, or leave out quantize."),
+        ("list.txt", "list.txt: 1 images are not there, the first is gone.png\n  fix: correct the list"),
+    ],
+)
+def test_sources_that_cannot_be_used(
+    source: str, text: str, tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    own_images(tmp_path / "few", 3)
+    (tmp_path / "list.txt").write_text("few/00.png\ngone.png\n")
+    with pytest.raises(EthosError) as caught:
+        calibration.choose(tiny_dataset, 16, source)
+    assert str(caught.value).startswith(text)
+
+
 def test_images_are_what_the_network_sees(tmp_path: Path) -> None:
     write_set(tmp_path, [(0,)] * 16)
     images = calibration.load(calibration.choose(tmp_path, 16), (64, 64))
@@ -198,8 +229,7 @@ def test_a_damaged_image_is_named(tmp_path: Path) -> None:
 
 
 def test_every_file_is_there(quantized: Quantized) -> None:
-    names = {INT8_FILE, FLOAT_FILE, ONNX_FILE, CONTRACT_FILE, LABELS_FILE}
-    assert {path.name for path in quantized.files.iterdir()} == names
+    assert {path.name for path in quantized.files.iterdir()} == {*FILES, "quantize.json"}
     assert (quantized.files / LABELS_FILE).read_text() == "\n".join(CLASSES) + "\n"
 
 
@@ -217,6 +247,8 @@ def test_record_describes_the_files(quantized: Quantized) -> None:
     rows = calibration.choose(quantized.dataset, 16)
     assert record["calibration"] == {
         "images": 16,
+        "requested": 16,
+        "from": "train",
         "sha256": calibration.list_hash(rows),
         "list": [f"images/train/{row.path.name}" for row in rows],
     }
@@ -285,41 +317,108 @@ def test_detections_come_out(quantized: Quantized) -> None:
     assert np.isfinite(found).all()
 
 
-def test_weights_per_channel_and_per_tensor(
-    quantized: Quantized, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    coarse = OPTIONS.model_copy(update={"per_channel": False})
-    record = quantize(quantized.model, quantized.dataset, SIDE, coarse, tmp_path)
-    assert capfd.readouterr() == ("", "")
-    assert (quantized.record["per_channel"], record["per_channel"]) == (True, False)
-    fine, plain = (read_graph(folder / INT8_FILE) for folder in (quantized.files, tmp_path))
-    assert set(weight_scales(plain)) == {1}
-    assert sum(weight_scales(fine).values()) == sum(weight_scales(plain).values()) > 40
-    assert 1 not in weight_scales(fine)
-    # the float file knows nothing of it
-    assert fingerprint(read_graph(tmp_path / FLOAT_FILE)) == fingerprint(read_graph(quantized.files / FLOAT_FILE))
-
-
 # --- refusals --------------------------------------------------------------------------------------------------------
 
 
-def test_a_file_out_of_proportion(tmp_path: Path) -> None:
-    (tmp_path / INT8_FILE).write_bytes(bytes(2049 * 1024))
+def test_files_out_of_proportion_are_all_named(tmp_path: Path) -> None:
+    sizes = {"int8": 2049, "fp16": 2977, "fp32": 4929}
+    files = {precision: tmp_path / f"{precision}.tflite" for precision in sizes}
+    for precision, kib in sizes.items():
+        files[precision].write_bytes(bytes(kib * 1024))
     with pytest.raises(ModelError) as caught:
-        require_proportion(tmp_path / INT8_FILE, 1_000_000, 2.0)
+        require_proportion(files, 1_000_000, 2.0)
     assert str(caught.value) == (
-        "int8.tflite: 2049 KiB for 1000000 parameters, over 2.0 KiB a thousand\n"
+        "int8.tflite: 2049 KiB for 1000000 parameters, over 2 KiB a thousand; "
+        "fp16.tflite: 2977 KiB for 1000000 parameters, over 2.98 KiB a thousand\n"
         "  fix: look for float or repeated weights in the file; the limit is quantize.max_kib_per_kparameter"
     )
-    (tmp_path / INT8_FILE).write_bytes(bytes(2000 * 1024))
-    require_proportion(tmp_path / INT8_FILE, 1_000_000, 2.0)
 
 
-def test_float_weights_would_be_out_of_proportion(quantized: Quantized) -> None:
-    parameters = quantized.record["parameters"]
-    require_proportion(quantized.files / INT8_FILE, parameters, OPTIONS.max_kib_per_kparameter)
-    with pytest.raises(ModelError, match=r"^fp32\.tflite: "):
-        require_proportion(quantized.files / FLOAT_FILE, parameters, OPTIONS.max_kib_per_kparameter)
+def test_weights_of_another_precision_are_out_of_proportion(quantized: Quantized) -> None:
+    parameters, limit = quantized.record["parameters"], OPTIONS.max_kib_per_kparameter
+    require_proportion({name: quantized.files / file for name, file in PRECISIONS.items()}, parameters, limit)
+    for precision, wider in (("int8", HALF_FILE), ("fp16", FLOAT_FILE)):
+        with pytest.raises(ModelError, match=rf"^{re.escape(wider)}: "):
+            require_proportion({precision: quantized.files / wider}, parameters, limit)
+
+
+def test_sizes_stand_beside_those_of_the_first_versions(quantized: Quantized) -> None:
+    table = {row["precision"]: row for row in quantized.record["sizes"]}
+    assert list(table) == ["fp32", "fp16", "dynamic", "int8"]
+    for precision, row in table.items():
+        assert row["bytes"] == (quantized.files / PRECISIONS[precision]).stat().st_size
+        assert row["mb"] == round(row["bytes"] / 1e6, 2)
+    assert table["int8"]["v3_mb"] == [3.3, 3.5]
+    assert table["fp32"]["bytes"] > 1.9 * table["fp16"]["bytes"] > 3.4 * table["dynamic"]["bytes"]
+
+
+@pytest.mark.parametrize(("file", "weights"), [(HALF_FILE, "FLOAT16"), (DYNAMIC_FILE, "INT8")])
+def test_smaller_float_files_compute_the_same(quantized: Quantized, file: str, weights: str) -> None:
+    graph = read_graph(quantized.files / file)
+    assert sum(tensor.dtype == weights and len(tensor.shape) == 4 for tensor in graph.tensors) > 40
+    image = (255 * quantized.images()[0]).round().astype(np.uint8)
+    small, exact = (
+        Detector(quantized.files / name, quantized.files / CONTRACT_FILE).raw(image) for name in (file, FLOAT_FILE)
+    )
+    for name in NAMES:
+        assert np.abs(small[name] - exact[name]).max() < 0.05 * np.abs(exact[name]).max(), name
+
+
+# --- operators -------------------------------------------------------------------------------------------------------
+
+
+def test_the_int8_file_holds_known_integer_operators(quantized: Quantized) -> None:
+    graph = read_graph(quantized.files / INT8_FILE)
+    require_integer(graph)
+    assert {operator.kind for operator in graph.operators} <= KNOWN_OPERATORS
+    assert quantized.record["float_operators"] == 0
+
+
+def test_a_float_file_given_as_int8(quantized: Quantized) -> None:
+    with pytest.raises(ModelError) as caught:
+        require_integer(read_graph(quantized.files / FLOAT_FILE))
+    assert str(caught.value) == (
+        f"{quantized.files}/fp32.tflite: is a float32 file, its input is float32; an INT8 file was expected\n"
+        "  fix: give the file that was quantized, int8.tflite"
+    )
+
+
+def changed(graph: Graph, index: int, **changes: Any) -> Graph:
+    """Return the graph with one operator changed."""
+    operators = list(graph.operators)
+    operators[index] = replace(operators[index], **changes)
+    return replace(graph, operators=tuple(operators))
+
+
+def test_float_and_unexpected_operators_are_listed(quantized: Quantized) -> None:
+    graph = read_graph(quantized.files / INT8_FILE)
+    strange = changed(changed(graph, 3, kind="HARD_SWISH"), 5, kind="TILE")
+    with pytest.raises(ModelError, match=r"^int8\.tflite: unexpected operators: 1 HARD_SWISH, 1 TILE\n  fix: if they"):
+        require_integer(strange)
+    require_integer(strange, allowed=("HARD_SWISH", "TILE"))
+    place = graph.operators[0].outputs[0]
+    tensors = tuple(replace(each, dtype="FLOAT32") if each.index == place else each for each in graph.tensors)
+    with pytest.raises(ModelError, match=r"^int8\.tflite: 2 float operators: PAD \S+, CONV_2D \S+"):
+        require_integer(replace(graph, tensors=tensors))
+
+
+def test_other_classes_than_the_data_set(quantized: Quantized, tmp_path: Path) -> None:
+    wider = quantized.architecture.model_copy(update={"names": ("a",) * 5})
+    save_model(tmp_path, build(wider), wider)
+    with pytest.raises(ModelError) as caught:
+        quantize(tmp_path, quantized.dataset, SIDE, OPTIONS, tmp_path)
+    assert str(caught.value) == (
+        f"{tmp_path}: detects 5 classes, the data set {quantized.dataset} has 3\n"
+        "  fix: train on this data set first: dvc repro train"
+    )
+
+
+def test_a_contract_is_made_of_int8_files_only(quantized: Quantized) -> None:
+    with pytest.raises(ModelError, match=r"^tensor \S+: is float32, not quantized; an INT8 file was expected"):
+        decode_contract(quantized.files / FLOAT_FILE, NAMES, [8, 16, 32], 16, CLASSES)
+
+
+# --- agreement -------------------------------------------------------------------------------------------------------
 
 
 def test_files_of_one_network_agree(quantized: Quantized) -> None:

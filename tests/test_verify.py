@@ -15,6 +15,8 @@ from tflite_files import Network, small_network
 from torch import nn
 
 from ethos.compress.convert import export_onnx, onnx_to_saved_model, to_tflite
+from ethos.compress.integer import to_int8
+from ethos.compress.ranges import observe
 from ethos.errors import ModelError, SpecError
 from ethos.files import sha256_file
 from ethos.model.census import Node, census, onnx_nodes, prelu
@@ -22,6 +24,7 @@ from ethos.model.head import output_names, to_export_form
 from ethos.model.levels import Architecture, base_graph, build, resolve_level
 from ethos.npu.activations import tflite_nodes
 from ethos.npu.tflite import read_graph
+from ethos.specs import Quantize
 from ethos.verify import verify_file, verify_model_file, verify_variant
 
 if TYPE_CHECKING:
@@ -55,7 +58,9 @@ def converted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         export_onnx(small(activation), (32, 32), ["result"], folder / "model.onnx")
         onnx_to_saved_model(folder / "model.onnx", samples, ["result"], folder / "saved")
         (folder / "fp32.tflite").write_bytes(to_tflite(folder / "saved"))
-        (folder / "int8.tflite").write_bytes(to_tflite(folder / "saved", samples))
+        exact = (folder / "fp32.tflite").read_bytes()
+        seen = observe(exact, read_graph(folder / "fp32.tflite"), samples, Quantize())
+        (folder / "int8.tflite").write_bytes(to_int8(exact, seen, [], per_channel=True))
     return folders
 
 

@@ -80,6 +80,12 @@ def train_plan(params: Params, variant_name: str) -> TrainPlan:
             f"specs/variants/{variant_name}.yaml: recipe '{recipe.name}' starts elsewhere than '{shared.name}'",
             "use weights from scratch, or the same as the run's recipe",
         )
+    if recipe.qat is not None and recipe.qat.per_channel != variant.quantize.per_channel:
+        raise SpecError(
+            f"specs/recipes/{recipe.name}.yaml: qat.per_channel is {recipe.qat.per_channel}, "
+            f"quantize.per_channel of variant '{variant_name}' is {variant.quantize.per_channel}",
+            "train for the weights that are exported: make them the same",
+        )
     return TrainPlan(
         variant=variant_name,
         level=variant.level,

@@ -140,16 +140,17 @@ def _boxes(distributions: Floats, anchors: NDArray[np.intp], width: int, stride:
 
 def _expectation(logits: Floats) -> Floats:
     """Return the mean bin number under the softmax of the last axis."""
-    weights = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    bins = np.arange(logits.shape[-1], dtype=np.float32)
-    mean: Floats = (weights @ bins) / weights.sum(axis=-1)
+    # in double precision and rounded once, so that any decoder that does the same comes to the same bits
+    wide = logits.astype(np.float64)
+    weights = np.exp(wide - wide.max(axis=-1, keepdims=True))
+    mean: Floats = ((weights @ np.arange(float(logits.shape[-1]))) / weights.sum(axis=-1)).astype(np.float32)
     return mean
 
 
 def _sigmoid(logits: Floats) -> Floats:
     # exp of a negative number alone: large logits of either sign must not overflow
-    tail = np.exp(-np.abs(logits))
-    scores: Floats = np.where(logits >= 0, np.float32(1), tail) / (1 + tail)
+    tail = np.exp(-np.abs(logits.astype(np.float64)))
+    scores: Floats = (np.where(logits >= 0, 1.0, tail) / (1 + tail)).astype(np.float32)
     return scores
 
 

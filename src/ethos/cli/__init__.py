@@ -8,10 +8,11 @@ from typing import Annotated
 
 import typer
 
+from ethos.cli.compress import quantize
 from ethos.cli.data import data_app
 from ethos.cli.detect import detect
 from ethos.cli.doctor import doctor
-from ethos.cli.model import specs_app, verify
+from ethos.cli.model import fit, specs_app, verify
 from ethos.cli.npu import analyze
 from ethos.cli.registry import select
 from ethos.cli.run import init, summary
@@ -28,7 +29,7 @@ app = typer.Typer(
 )
 app.add_typer(specs_app, name="specs")
 app.add_typer(data_app, name="data")
-for command in (doctor, init, verify, summary, select, evaluate, bench, detect, analyze):
+for command in (doctor, init, verify, fit, summary, quantize, select, evaluate, bench, detect, analyze):
     app.command()(command)
 
 

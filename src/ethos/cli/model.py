@@ -1,4 +1,4 @@
-"""`ethos specs` and `ethos verify`: what is declared, the networks that it builds, and whether files agree."""
+"""`ethos specs`, `verify` and `fit`: what is declared, the networks that it builds, whether files agree, what fits."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 import typer
 
 from ethos.console import AsJson, print_json, print_table
+from ethos.errors import SpecError
+
+DOES_NOT_FIT = 1
 
 if TYPE_CHECKING:
     from ethos.specs import Activation
@@ -109,3 +112,37 @@ def _verdict(report: dict[str, Any]) -> str:
     if report["declared"] is None:
         return f"{written} in all {uses} layers that have one; nothing declares it (--activation says what to expect)"
     return f"ok: {written} in {uses} layers, as declared ({report['declared_by']})"
+
+
+def fit(
+    variants: Annotated[list[str] | None, typer.Argument(help="Variants; by default all of params.yaml.")] = None,
+    target: Annotated[
+        list[str] | None, typer.Option(help="Target spec, repeatable; by default those of params.yaml.")
+    ] = None,
+    classes: Annotated[
+        int | None, typer.Option(min=1, help="Number of classes; by default the data set's of params.yaml.")
+    ] = None,
+    imgsz: Annotated[
+        int | None, typer.Option(min=32, max=4096, help="Input side in pixels; by default the recipe's.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compile variants with random weights, before any training. Exit 1 if one does not fit a target's budget."""
+    from ethos import catalog
+    from ethos.fit import candidate_of, fit_table, misfits
+    from ethos.fit import fit as fit_all
+    from ethos.model.layers import LARGEST_STRIDE
+    from ethos.plan import train_plan
+
+    if imgsz is not None and imgsz % LARGEST_STRIDE:
+        raise SpecError(f"input side {imgsz} is no multiple of {LARGEST_STRIDE}", "give one, such as 640")
+    params = catalog.load_params()
+    targets = [catalog.load("target", name) for name in dict.fromkeys(target or params.targets)]
+    candidates = {name: candidate_of(train_plan(params, name), classes, imgsz) for name in variants or params.variants}
+    document = fit_all(candidates, targets)
+    if as_json:
+        print_json(document)
+    else:
+        print_table(fit_table(document))
+    if misfits(document):
+        raise typer.Exit(DOES_NOT_FIT)

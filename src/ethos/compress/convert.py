@@ -1,24 +1,24 @@
-"""From a PyTorch network to TFLite files, through ONNX and TensorFlow.
+"""From a PyTorch network to float TFLite files: one interface, two converters.
 
-This module is the only caller of onnx2tf and of TensorFlow's converter.
+What a converter gives is the same network in three precisions, with one signature: an NHWC input and six outputs under
+their contract's names. The INT8 file is made from the float32 one, whichever converter made it
+(`ethos.compress.integer`).
 """
 
 from __future__ import annotations
 
-import os
-import sys
 import tempfile
 import warnings
-from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout
-from typing import TYPE_CHECKING, Any
+from contextlib import chdir
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
 
-from ethos.errors import EthosError, ModelError
+from ethos.compress.quiet import quiet
+from ethos.errors import ModelError
 from ethos.model.head import INPUT_NAME
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
     import numpy as np
     from numpy.typing import NDArray
 
@@ -27,7 +27,37 @@ if TYPE_CHECKING:
 OPSET = 17
 # onnx2tf fetches a file of this name from the network unless one lies in the working directory
 ONNX2TF_SAMPLE = "calibration_image_sample_data_20x128x128x3_float32.npy"
-LOG_LINES_IN_ERROR = 3
+# onnx2tf checks its own conversion on images; it wants this many
+SELF_CHECK_IMAGES = 20
+
+
+@dataclass(frozen=True)
+class FloatFiles:
+    """A network as TFLite files: float32; weights kept as float16; weights kept as int8 with float32 activations."""
+
+    fp32: bytes
+    fp16: bytes
+    dynamic: bytes
+
+
+class Converter(Protocol):
+    """Makes float TFLite files of a network."""
+
+    def __call__(
+        self, network: Network, onnx_file: Path, samples: NDArray[np.float32], outputs: list[str]
+    ) -> FloatFiles:
+        """Return the files.
+
+        Args:
+            network: What `ethos.model.head.to_export_form` gives.
+            onnx_file: The same network as ONNX.
+            samples: [n, h, w, 3] images in 0..1, for a converter that checks itself; they give the input's size.
+            outputs: Names of its outputs, in order.
+
+        Raises:
+            ModelError: The converter refuses the network, with its last words, or is not installed.
+        """
+        ...
 
 
 def export_onnx(network: Network, imgsz: tuple[int, int], outputs: list[str], path: Path) -> None:
@@ -56,6 +86,22 @@ def export_onnx(network: Network, imgsz: tuple[int, int], outputs: list[str], pa
             dynamo=False,
         )
     onnx.save(onnxslim.slim(onnx.load(path)), path)
+
+
+# --- onnx2tf ---------------------------------------------------------------------------------------------------------
+
+
+def with_onnx2tf(
+    network: Network,  # noqa: ARG001 - one interface
+    onnx_file: Path,
+    samples: NDArray[np.float32],
+    outputs: list[str],
+) -> FloatFiles:
+    """Convert through ONNX and TensorFlow; see `Converter`."""
+    with tempfile.TemporaryDirectory(prefix="ethos-saved-model-") as scratch:
+        saved_model = Path(scratch) / "model"
+        onnx_to_saved_model(onnx_file.resolve(), samples[:SELF_CHECK_IMAGES], outputs, saved_model)
+        return FloatFiles(*(to_tflite(saved_model, weights) for weights in ("float32", "float16", "int8")))
 
 
 def onnx_to_saved_model(onnx_file: Path, samples: NDArray[np.float32], outputs: list[str], folder: Path) -> None:
@@ -100,13 +146,12 @@ def onnx_to_saved_model(onnx_file: Path, samples: NDArray[np.float32], outputs: 
         tf.saved_model.save(converted, str(folder), signatures={"serving_default": named})
 
 
-def to_tflite(saved_model: Path, samples: NDArray[np.float32] | None = None, per_channel: bool = True) -> bytes:
-    """Return a SavedModel as a TFLite file: float32, or full-integer INT8 when calibration images are given.
+def to_tflite(saved_model: Path, weights: str = "float32") -> bytes:
+    """Return a SavedModel as a TFLite file that computes in float32 and keeps its weights as the type says.
 
     Args:
         saved_model: Folder of the SavedModel.
-        samples: [n, h, w, 3] calibration images in 0..1; every operator, input and output becomes int8.
-        per_channel: One weight scale for each output channel instead of one for each tensor.
+        weights: float32, float16 or int8.
 
     Raises:
         ModelError: The converter refuses the network; with its last words.
@@ -115,50 +160,84 @@ def to_tflite(saved_model: Path, samples: NDArray[np.float32] | None = None, per
         import tensorflow as tf
 
         converter = tf.lite.TFLiteConverter.from_saved_model(str(saved_model))
-        if samples is not None:
+        if weights != "float32":
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
-            converter.representative_dataset = lambda: ([image[None]] for image in samples)
-            converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-            converter.inference_input_type = tf.int8
-            converter.inference_output_type = tf.int8
-            # the converter offers no public switch for this
-            converter._experimental_disable_per_channel = not per_channel
+        if weights == "float16":
+            converter.target_spec.supported_types = [tf.float16]
         content: bytes = converter.convert()
     return content
 
 
-@contextmanager
-def quiet(tool: str) -> Iterator[None]:
-    """Keep what a tool writes to stdout and stderr, from Python or C, and show its end only if the tool fails.
+# --- litert-torch ----------------------------------------------------------------------------------------------------
 
-    Raises:
-        ModelError: The block raised anything but an EthosError.
-    """
-    # both read their level once, when imported
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
-    sys.stdout.flush()
-    sys.stderr.flush()
-    saved = [os.dup(1), os.dup(2)]
-    # where Python's streams are not the process's own, as in a notebook, both are redirected
-    with tempfile.TemporaryFile("w+", buffering=1) as log, redirect_stdout(log), redirect_stderr(log):
-        try:
-            os.dup2(log.fileno(), 1)
-            os.dup2(log.fileno(), 2)
-            yield
-        except EthosError:
-            raise
-        except (Exception, SystemExit) as error:
-            # onnx2tf ends its process on an operator that it does not know
-            log.seek(0)
-            last = [line.strip() for line in log.read().splitlines() if line.strip()][-LOG_LINES_IN_ERROR:]
-            reason = (
-                str(error).splitlines()[0] if str(error) and not isinstance(error, SystemExit) else " | ".join(last)
-            )
-            raise ModelError(f"{tool} failed: {reason}", "check the variant's level and activation") from error
-        finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
-            for number, copy in zip((1, 2), saved, strict=True):
-                os.dup2(copy, number)
-                os.close(copy)
+
+def with_litert_torch(
+    network: Network,
+    onnx_file: Path,  # noqa: ARG001 - one interface
+    samples: NDArray[np.float32],
+    outputs: list[str],
+) -> FloatFiles:
+    """Convert from PyTorch directly; see `Converter`."""
+    import torch
+
+    with quiet("litert-torch"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        litert_torch, quantizer = _litert_tools()
+        image = {INPUT_NAME: torch.zeros(1, *samples.shape[1:])}
+        converted = litert_torch.convert(_channels_last(network, outputs), sample_kwargs=image)
+        with tempfile.TemporaryDirectory(prefix="ethos-litert-") as scratch:
+            file = Path(scratch) / "model.tflite"
+            converted.export(str(file))
+            fp32 = file.read_bytes()
+        return FloatFiles(fp32, _float16_weights(quantizer, fp32), _int8_weights(quantizer, fp32))
+
+
+def _litert_tools() -> tuple[Any, Any]:
+    try:
+        import litert_torch
+        from ai_edge_quantizer import quantizer
+    except ImportError as error:
+        raise ModelError(
+            f"quantize.converter: litert_torch cannot be used, {error.name} is not installed",
+            "run: pip install 'ethos-vision-optimizer[litert]', or use converter: onnx2tf",
+        ) from None
+    return litert_torch, quantizer
+
+
+def _float16_weights(quantizer: Any, content: bytes) -> bytes:
+    from ai_edge_quantizer import qtyping
+    from ai_edge_quantizer.algorithm_manager import AlgorithmName
+
+    halves = qtyping.TensorQuantizationConfig(num_bits=16, dtype=qtyping.TensorDataType.FLOAT)
+    rules = qtyping.OpQuantizationConfig(
+        weight_tensor_config=halves, compute_precision=qtyping.ComputePrecision.FLOAT, explicit_dequantize=True
+    )
+    tool = quantizer.Quantizer(bytearray(content))
+    every = qtyping.TFLOperationName.ALL_SUPPORTED
+    tool.update_quantization_recipe(".*", every, rules, AlgorithmName.FLOAT_CASTING)
+    return bytes(tool.quantize().quantized_model)
+
+
+def _int8_weights(quantizer: Any, content: bytes) -> bytes:
+    from ai_edge_quantizer import recipe
+
+    return bytes(quantizer.Quantizer(bytearray(content), recipe.dynamic_wi8_afp32()).quantize().quantized_model)
+
+
+def _channels_last(network: Network, outputs: list[str]) -> Any:
+    """Return the network with an NHWC input and its outputs, NHWC, by name."""
+    from torch import Tensor, nn
+
+    class ChannelsLast(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = network.requires_grad_(False)
+
+        def forward(self, images: Tensor) -> dict[str, Tensor]:
+            found = self.network(images.permute(0, 3, 1, 2))
+            return {name: value.permute(0, 2, 3, 1) for name, value in zip(outputs, found, strict=True)}
+
+    return ChannelsLast().eval()
+
+
+CONVERTERS: dict[str, Converter] = {"onnx2tf": with_onnx2tf, "litert_torch": with_litert_torch}

@@ -15,26 +15,48 @@ class SplitC2f(nn.Module):
     """C2f whose first convolution and channel slice are written as two convolutions.
 
     A channel slice costs an NPU a copy and falls outside what some compilers take; two convolutions of half the output
-    channels each compute the same numbers. Built from a C2f, whose weights it takes over.
+    channels each compute the same numbers. Built from a C2f, whose weights it takes over. The block may ask for more:
+
+    - `fold_shortcut`: the last inner block's addition leaves. Its sum, b + f(b), is read by the last convolution alone,
+      where W (b + f(b)) = W b + W f(b): the columns for b take those for the sum in addition.
+    - `recompute`: the half that both the chain and the concatenation read is computed once for each, where an NPU
+      would compute it once and copy it.
     """
 
     def __init__(self, block: Any) -> None:
         super().__init__()
         first, half = block.cv1, int(block.c)
-        self.cv0 = _output_slice(first, slice(0, half))
+        self.recompute = bool(getattr(block, "recompute", False))
+        self.cv0 = first if self.recompute else _output_slice(first, slice(0, half))
         self.cv1 = _output_slice(first, slice(half, 2 * half))
         self.cv2, self.m = block.cv2, block.m
-        # layer index, inputs and type: what Ultralytics' forward loop reads from every layer
-        for attribute in ("i", "f", "type", "np"):
-            if hasattr(block, attribute):
-                setattr(self, attribute, getattr(block, attribute))
+        if getattr(block, "fold_shortcut", False) and block.m[-1].add:
+            _fold_shortcut(self.cv2.conv, self.m, half)
+        _take_place(self, block)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [b, c1, h, w] to [b, c2, h, w]."""
-        features = [self.cv0(x), self.cv1(x)]
-        features.extend(block(features[-1]) for block in self.m)
+        start = self.cv1(x)
+        features = [self.cv0(x)] if self.recompute else [self.cv0(x), start]
+        chain = start
+        for block in self.m:
+            chain = block(chain)
+            features.append(chain)
         joined: Tensor = self.cv2(torch.cat(features, 1))
         return joined
+
+
+class LateralConcat(nn.Module):
+    """Concatenation whose last input first passes a linear 1x1 convolution, which leaves fewer channels of it."""
+
+    def __init__(self, concat: Any, width: int, channels: int) -> None:
+        super().__init__()
+        self.lateral = nn.Conv2d(width, channels, 1, bias=False)
+        _take_place(self, concat)
+
+    def forward(self, maps: list[Tensor]) -> Tensor:
+        """Join [b, c, h, w] maps, the last one of `width` channels."""
+        return torch.cat([*maps[:-1], self.lateral(maps[-1])], 1)
 
 
 def split_c2f(model: nn.Module) -> int:
@@ -46,6 +68,22 @@ def split_c2f(model: nn.Module) -> int:
         parent, _, attribute = name.rpartition(".")
         setattr(model.get_submodule(parent), attribute, SplitC2f(module))
     return len(found)
+
+
+def _take_place(module: nn.Module, of: Any) -> None:
+    """Copy layer index, inputs and type: what Ultralytics' forward loop reads from every layer."""
+    for attribute in ("i", "f", "type", "np"):
+        if hasattr(of, attribute):
+            setattr(module, attribute, getattr(of, attribute))
+
+
+def _fold_shortcut(last: nn.Conv2d, chain: Any, width: int) -> None:
+    """Take the addition out of the chain's last block; `last` reads `width` channels of each of its members."""
+    weight = last.weight.data
+    # the joined map holds both halves, then what each block of the chain gives
+    before = len(chain) * width
+    weight[:, before : before + width] += weight[:, before + width :]
+    chain[-1].add = False
 
 
 def _output_slice(conv: Any, channels: slice) -> Any:

@@ -27,6 +27,7 @@ WITHOUT_CHANNELS = {"nn.Upsample", "Concat", "Detect"}
 # takes weights from the network when it is built
 FETCHING_LAYERS = {"TorchVision"}
 CHECK_LAYERS = "check the level's base, and the arguments of its steps"
+Share = Annotated[float, Field(gt=0.0, le=1.0)]
 
 
 class Architecture(BaseModel):
@@ -223,36 +224,137 @@ def replace_block(graph: Graph, *, block: str, by: str, repeats: Positive, short
 
 
 @validate_call
-def narrow_neck(graph: Graph, *, width: Annotated[float, Field(gt=0.0, le=1.0)]) -> None:
-    """Multiply the channels of every neck layer by `width` (rounded to multiples of 8 when built)."""
+def narrow_neck(graph: Graph, *, width: Share, first: Share = 1.0) -> None:
+    """Multiply the channels of every neck layer by `width` (rounded to multiples of 8 when built).
+
+    Args:
+        graph: The layer list.
+        width: Factor for the layers between backbone and detection head.
+        first: Factor for the backbone's last block, where the neck begins.
+    """
     for layer in graph["head"]:
         if layer[2] not in WITHOUT_CHANNELS:
             layer[3][0] = int(layer[3][0] * width)
+    begin = graph["backbone"][-1]
+    begin[3][0] = int(begin[3][0] * first)
 
 
 # --- module steps: change the built network --------------------------------------------------------------------------
 
+ANY_MODULE = ConfigDict(arbitrary_types_allowed=True)
 
-@validate_call(config=ConfigDict(arbitrary_types_allowed=True))
-def light_head(model: Network, *, convolutions: Annotated[int, Field(ge=1, le=2)]) -> None:
-    """Keep the first `convolutions` (1 or 2) hidden 3x3 layers of each detection branch.
 
-    The published head has two hidden convolutions before each output; with one the head costs about half.
+@validate_call(config=ANY_MODULE)
+def narrow_lateral(model: Network, *, stride: Positive, channels: Positive) -> None:
+    """Bring the backbone's map of a stride to `channels` by a linear 1x1 convolution where the neck joins it.
+
+    Args:
+        model: The network.
+        stride: Pixels of the input for each of the map, in each direction.
+        channels: What the neck gets of the map.
+    """
+    from torch import nn
+
+    from ethos.model.blocks import LateralConcat
+
+    join, source = _join_of(model, stride)
+    width = (source.cv2 if hasattr(source, "cv2") else source).conv.out_channels
+    model.model[join.i] = LateralConcat(join, width, channels)
+    reader = model.model[join.i + 1].cv1
+    inputs, outputs = reader.conv.in_channels - width + channels, reader.conv.out_channels
+    reader.conv = nn.Conv2d(inputs, outputs, reader.conv.kernel_size, bias=False)
+
+
+def _join_of(model: Network, stride: int) -> tuple[Any, Any]:
+    """Return the layer that joins the backbone's map of a stride to the neck, and the layer that makes the map."""
+    from ultralytics.nn.modules.conv import Concat, Conv
+
+    strides: list[int] = []
+    for layer in model.model[: len(model.yaml["backbone"]) - 1]:
+        before = strides[-1] if strides else 1
+        strides.append(before * (layer.conv.stride[0] if isinstance(layer, Conv) else 1))
+    for layer in model.model:
+        if isinstance(layer, Concat) and 0 <= layer.f[-1] < len(strides) and strides[layer.f[-1]] == stride:
+            return layer, model.model[layer.f[-1]]
+    raise ModelError(f"level step 'narrow_lateral': the neck joins no map of stride {stride}", "use 8 or 16, each once")
+
+
+@validate_call(config=ANY_MODULE)
+def light_head(
+    model: Network,
+    *,
+    convolutions: Annotated[int, Field(ge=1, le=2)] = 2,
+    box_channels: Positive | None = None,
+    class_channels: Positive | None = None,
+) -> None:
+    """Lighten the detection branches, which as published have two hidden convolutions before each output.
+
+    Args:
+        model: The network.
+        convolutions: How many of the hidden convolutions stay, the first ones.
+        box_channels: Channels of those that find boxes; by default as published.
+        class_channels: Channels of those that find classes; by default as published, which follows the neck's width.
     """
     from torch import nn
 
     head = model.model[-1]
-    for branches in (head.cv2, head.cv3):
+    for branches, width in ((head.cv2, box_channels), (head.cv3, class_channels)):
         for index, branch in enumerate(branches):
-            hidden, output = list(branch)[:convolutions], branch[-1]
-            width = next(
-                m for m in reversed([*nn.Sequential(*hidden).modules()]) if isinstance(m, nn.Conv2d)
-            ).out_channels
-            branches[index] = nn.Sequential(*hidden, nn.Conv2d(width, output.out_channels, 1))
+            *hidden, output = branch
+            inner = nn.Sequential(*hidden[:convolutions])
+            channels = _set_channels(inner, width)
+            branches[index] = nn.Sequential(*inner, nn.Conv2d(channels, output.out_channels, 1))
     head.bias_init()
 
 
-@validate_call(config=ConfigDict(arbitrary_types_allowed=True))
+def _set_channels(chain: Any, width: int | None) -> int:
+    """Give each convolution of a chain `width` output channels, if any are wanted; return those of the last."""
+    from torch import nn
+    from ultralytics.nn.modules.conv import Conv
+
+    found = [module for module in chain.modules() if isinstance(module, Conv)]
+    channels: int = found[0].conv.in_channels
+    for module in found:
+        conv = module.conv
+        depthwise = conv.groups > 1
+        outputs = channels if depthwise else width or conv.out_channels
+        if (channels, outputs) != (conv.in_channels, conv.out_channels):
+            groups = channels if depthwise else 1
+            module.conv = nn.Conv2d(
+                channels, outputs, conv.kernel_size, conv.stride, conv.padding, groups=groups, bias=False
+            )
+            module.bn = nn.BatchNorm2d(outputs, eps=module.bn.eps, momentum=module.bn.momentum)
+        channels = outputs
+    return channels
+
+
+@validate_call(config=ANY_MODULE)
+def fold_shortcuts(model: Network) -> None:
+    """Export the residual C2f without their last addition, exactly (see `SplitC2f`); they train as they are."""
+    found = [block for block in _c2f_of(model) if block.m and getattr(block.m[-1], "add", False)]
+    if not found:
+        raise ModelError("level step 'fold_shortcuts': no C2f adds what it reads", "remove the step")
+    for block in found:
+        block.fold_shortcut = True
+
+
+@validate_call(config=ANY_MODULE)
+def recompute_copies(model: Network, *, inputs: Positive) -> None:
+    """Export a C2f of at most `inputs` input channels with its second half computed twice, not copied."""
+    found = [block for block in _c2f_of(model) if block.cv1.conv.in_channels <= inputs]
+    if not found:
+        raise ModelError(f"level step 'recompute_copies': no C2f of {inputs} inputs or fewer", "raise inputs")
+    for block in found:
+        block.recompute = True
+
+
+def _c2f_of(model: Network) -> list[Any]:
+    from ultralytics.nn.modules.block import C2f
+
+    return [module for module in model.modules() if type(module) is C2f]
+
+
+@validate_call(config=ANY_MODULE)
 def depthwise_class_branch(model: Network) -> None:
     """Make each hidden 3x3 layer of the class branches a depthwise 3x3 and a pointwise 1x1, as YOLO11 has them."""
     from ultralytics.nn.modules.conv import Conv, DWConv
@@ -274,7 +376,7 @@ def depthwise_class_branch(model: Network) -> None:
     head.bias_init()
 
 
-@validate_call(config=ConfigDict(arbitrary_types_allowed=True))
+@validate_call(config=ANY_MODULE)
 def split_c2f(model: Network) -> None:
     """Write every C2f as two convolutions instead of one and a slice; the numbers stay the same.
 
@@ -289,7 +391,10 @@ def split_c2f(model: Network) -> None:
 
 GRAPH_STEPS: dict[str, Callable[..., None]] = {"replace_block": replace_block, "narrow_neck": narrow_neck}
 MODULE_STEPS: dict[str, Callable[..., None]] = {
+    "narrow_lateral": narrow_lateral,
     "light_head": light_head,
     "depthwise_class_branch": depthwise_class_branch,
     "split_c2f": split_c2f,
+    "fold_shortcuts": fold_shortcuts,
+    "recompute_copies": recompute_copies,
 }

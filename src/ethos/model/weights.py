@@ -40,7 +40,7 @@ UNREADABLE = (
 
 @dataclass(frozen=True)
 class Transfer:
-    """How much of a network was filled from a file: tensors matched by name and shape, of all it has."""
+    """How much of a network was filled from a file: tensors found, whole or as a part of wider ones, of all it has."""
 
     matched: int
     total: int
@@ -96,11 +96,12 @@ def load_model(folder: Path) -> tuple[Network, Architecture]:
 
 
 def transfer(model: Network, tensors: Mapping[str, Tensor]) -> Transfer:
-    """Fill the model, in place, with every tensor that matches by name and shape."""
-    own = model.state_dict()
-    matching = {name: value for name, value in tensors.items() if name in own and own[name].shape == value.shape}
-    model.load_state_dict(matching, strict=False)
-    return Transfer(len(matching), len(own))
+    """Fill the model, in place, with every tensor that matches by name and shape, and with parts of wider ones."""
+    from ethos.model.slices import take_slices
+
+    found = take_slices(model, tensors).tensors
+    model.load_state_dict(found, strict=False)
+    return Transfer(len(found), len(model.state_dict()))
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 MANIFEST = "manifest.json"
 CARD = "model_card.md"
 VELA = "vela"
+# contract, C decoder, and tensors to check any decoder with
+DECODING = ("decode.json", "decode.h", "golden.npz")
 NO_COMMIT = "none"
 REPAIR = "run: dvc repro"
 
@@ -104,6 +106,8 @@ class Candidate:
             f"{file}.{name}": float(value) for file, values in metrics.items() for name, value in values.items()
         }
         found["size.int8_kib"] = self.quantize["files"][INT8]["bytes"] / 1024
+        if _is_number(self.quantize, "float_operators"):
+            found["int8.float_operators"] = float(self.quantize["float_operators"])
         found["parameters"] = float(self.quantize["parameters"])
         found["macs"] = float(self.quantize["macs"])
         for target, report in self.npu["targets"].items():
@@ -227,7 +231,7 @@ def _sources(candidate: Candidate) -> dict[str, Path]:
     quantized, scored, analyzed = (candidate.folder(stage) for stage in ("quantize", "evaluate", "analyze"))
     models = candidate.folder("models")
     sources = {
-        **{name: quantized / name for name in (INT8, "model.onnx", "decode.json", "labels.txt", "quantize.json")},
+        **{name: quantized / name for name in (INT8, "model.onnx", *DECODING, "labels.txt", "quantize.json")},
         **{name: models / name for name in ("weights.safetensors", "architecture.json")},
         **{f"metrics/{name}": scored / name for name in ("fp32.json", "int8.json", "metrics.json")},
         "npu.json": analyzed / "npu.json",

@@ -40,6 +40,7 @@ FIGURES: dict[str, Figure] = {
     "int8.map50_95_drop": Figure("", "lower", "mAP50-95 lost between FP32 and INT8"),
     "int8.worst_class_drop": Figure("", "lower", "mAP50 lost between FP32 and INT8 by the class that lost most"),
     "int8.worst_class_drop_95": Figure("", "lower", "mAP50-95 lost between FP32 and INT8 by the class that lost most"),
+    "int8.float_operators": Figure("", "lower", "operators of the INT8 file left in float on purpose"),
     "size.int8_kib": Figure("KiB", "lower", "size of the INT8 file"),
     "parameters": Figure("", "lower", "trained parameters"),
     "macs": Figure("", "lower", "multiply-accumulates an image"),

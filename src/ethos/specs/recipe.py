@@ -39,10 +39,25 @@ class Weights(Spec):
         return self
 
 
+class Qat(Spec):
+    """Quantization-aware training: epochs with int8 rounding after the others, and their first learning rate.
+
+    `per_channel` must be what the variant's quantization has.
+    """
+
+    epochs: Positive
+    lr0: Annotated[float, Field(gt=0.0, le=1.0)]
+    per_channel: bool = True
+
+
 class Recipe(NamedSpec):
-    """Training hyperparameters, named as in Ultralytics' train arguments (its documentation defines each)."""
+    """Training hyperparameters, named as in Ultralytics' train arguments (its documentation defines each).
+
+    `qat` adds quantization-aware training at the end.
+    """
 
     weights: Weights
+    qat: Qat | None = None
     epochs: Positive
     imgsz: ImageSize
     batch: Positive

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from ethos.specs import Recipe
 
-NOT_ENGINE_ARGUMENTS = {"name", "description", "weights"}
+NOT_ENGINE_ARGUMENTS = {"name", "description", "weights", "qat"}
 METRICS = {
     "metrics/precision(B)": "precision",
     "metrics/recall(B)": "recall",
@@ -84,6 +84,7 @@ def train(
     start: Mapping[str, Tensor] | None = None,
     seed: int = 0,
     on_epoch: Callable[[Epoch], None] = lambda _: None,
+    on_built: Callable[[Network], object] = lambda _: None,
 ) -> TrainResult:
     """Train a network and write its best weights with their architecture into `into`.
 
@@ -95,6 +96,7 @@ def train(
         start: Named tensors to begin from; those that match by name and shape are taken.
         seed: Seed of initial weights, order and augmentation.
         on_epoch: Called after each epoch.
+        on_built: Called with the network before it is trained; it may change how it computes, not its parameters.
 
     Returns:
         Every epoch, and which one's weights were kept.
@@ -110,6 +112,7 @@ def train(
     result = TrainResult(parameters=sum(parameter.numel() for parameter in model.parameters()))
     if start is not None:
         result.transferred = transfer(model, start)
+    on_built(model)
     best: dict[str, Any] = {"fitness": -math.inf}
 
     def after_epoch(trainer: Any, seconds: float) -> None:

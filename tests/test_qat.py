@@ -1,0 +1,148 @@
+"""Quantization-aware training: rounding is TFLite's, parameters stay what they are, and the recipe asks for it."""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+from conftest import CLASSES, SIDE
+from torch import nn
+
+from ethos import catalog
+from ethos.errors import SpecError
+from ethos.model.engine import prepare
+from ethos.model.levels import Architecture, build, resolve_level
+from ethos.model.weights import read_tensors
+from ethos.plan import train_plan
+from ethos.specs import Qat
+from ethos.training.aware import train_by_recipe
+
+prepare()
+
+from ethos.training.qat import Rounded, RoundedConv, round_network, round_weights  # noqa: E402 - after prepare
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ethos.specs import Recipe
+    from ethos.training.train import Epoch
+
+
+def architecture(level: str = "level4", activation: Any = "relu") -> Architecture:
+    base, steps = resolve_level(level)
+    return Architecture(base=base, steps=steps, activation=activation, names=CLASSES)
+
+
+# --- rounding --------------------------------------------------------------------------------------------------------
+
+
+def test_weights_take_255_steps_of_their_channel() -> None:
+    weights = (
+        torch.randn(4, 3, 3, 3, generator=torch.Generator().manual_seed(0))
+        * torch.tensor([1, 10, 0.1, 5])[:, None, None, None]
+    )
+    rounded = round_weights(weights, per_channel=True)
+    for wanted, found in zip(weights, rounded, strict=True):
+        step = wanted.abs().max() / 127
+        assert torch.allclose(found, (wanted / step).round() * step, atol=1e-6)
+    whole = round_weights(weights, per_channel=False)
+    step = weights.abs().max() / 127
+    assert torch.allclose(whole, (weights / step).round() * step, atol=1e-5)
+    halves = round_weights(weights, per_channel=False, parts=2)
+    assert torch.equal(halves[:2], round_weights(weights[:2], per_channel=False))
+    assert torch.equal(halves[2:], round_weights(weights[2:], per_channel=False))
+
+
+def test_gradients_pass_as_if_nothing_were_rounded() -> None:
+    weights = torch.randn(4, 3, 1, 1, requires_grad=True)
+    round_weights(weights, per_channel=False).sum().backward()
+    assert weights.grad is not None
+    assert torch.equal(weights.grad, torch.ones_like(weights))
+
+
+def test_activations_follow_a_running_range_only_in_training() -> None:
+    rounded = Rounded()
+    values = torch.linspace(-1, 3, 1001)
+    assert torch.equal(rounded.eval()(values), values)  # nothing seen yet
+    found = rounded.train()(values)
+    assert (rounded.low, rounded.high) == (torch.tensor(-1.0), torch.tensor(3.0))
+    assert len(found.unique()) <= 256
+    assert (found - values).abs().max() <= 4 / 255 / 2 + 1e-6
+    rounded.eval()(values * 10)
+    assert rounded.high == 3.0
+    rounded.train()(values * 2)
+    assert rounded.high == pytest.approx(3.15)
+
+
+def test_a_copy_shares_the_range() -> None:
+    rounded = nn.Sequential(Rounded())
+    twin = copy.deepcopy(rounded)
+    rounded.train()(torch.tensor([0.0, 5.0]))
+    assert twin[0].high == 5.0
+
+
+# --- networks --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("level", "activation"), [("level4", "relu"), ("level2", "leaky_relu"), ("baseline", "silu")])
+def test_a_rounded_network_keeps_its_state_and_nearly_its_output(level: str, activation: str) -> None:
+    plain = build(architecture(level, activation))
+    model = copy.deepcopy(plain)
+    count = round_network(model, per_channel=True)
+    convolutions = sum(isinstance(module, nn.Conv2d) for module in plain.modules())
+    assert count == convolutions - 1  # all but the fixed one that decodes boxes
+    assert {name: tuple(value.shape) for name, value in model.state_dict().items()} == {
+        name: tuple(value.shape) for name, value in plain.state_dict().items()
+    }
+    images = torch.rand(2, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        features, exact = model.model[0](images), plain.eval().model[0](images)
+        assert isinstance(model.model[0], RoundedConv)
+        assert len(features.unique()) <= 256
+        assert (features - exact).abs().max() < 0.05 * exact.abs().max()
+        model.train()(images)
+        decoded, wanted = model.eval()(images)[0], plain(images)[0]
+    assert torch.isfinite(decoded).all()
+    assert (decoded - wanted).abs().mean() < 0.1 * wanted.std()
+
+
+def test_the_recipe_adds_epochs_with_rounding(tiny_dataset: Path, smoke: Recipe, tmp_path: Path) -> None:
+    recipe = smoke.model_copy(update={"qat": Qat(epochs=1, lr0=0.0005)})
+    seen: list[Epoch] = []
+    result = train_by_recipe(architecture(), recipe, tiny_dataset, tmp_path, on_epoch=seen.append)
+    assert [epoch.epoch for epoch in result.epochs] == [epoch.epoch for epoch in seen] == [1, 2]
+    assert result.best_epoch == 2
+    assert result.best == result.epochs[1]
+    assert result.transferred.matched == 0
+    kept = read_tensors(tmp_path / "weights.safetensors")
+    assert set(kept) == set(build(architecture()).state_dict())
+    assert (tmp_path / "architecture.json").is_file()
+
+
+# --- specs -----------------------------------------------------------------------------------------------------------
+
+
+def with_qat(project: Path, qat: str, quantize: str = "") -> None:
+    recipe = project / "specs" / "recipes" / "smoke.yaml"
+    recipe.write_text(recipe.read_text() + f"qat: {qat}\n")
+    params = project / "params.yaml"
+    params.write_text(params.read_text().replace("recipe: demo", "recipe: smoke"))
+    variant = project / "specs" / "variants" / "level4_relu.yaml"
+    variant.write_text(variant.read_text() + quantize)
+
+
+def test_the_plan_carries_it(project: Path) -> None:
+    with_qat(project, "{epochs: 2, lr0: 0.0005, per_channel: false}", "quantize: {per_channel: false}\n")
+    assert train_plan(catalog.load_params(), "level4_relu").recipe.qat == Qat(epochs=2, lr0=0.0005, per_channel=False)
+
+
+def test_weights_are_trained_as_they_are_exported(project: Path) -> None:
+    with_qat(project, "{epochs: 2, lr0: 0.0005, per_channel: false}")
+    with pytest.raises(SpecError) as caught:
+        train_plan(catalog.load_params(), "level4_relu")
+    assert str(caught.value) == (
+        "specs/recipes/smoke.yaml: qat.per_channel is False, quantize.per_channel of variant 'level4_relu' is True\n"
+        "  fix: train for the weights that are exported: make them the same"
+    )
