@@ -10,9 +10,10 @@ from ethos import catalog
 from ethos.files import new_folder, read_json, write_json
 from ethos.plan import TrainPlan, read_plan
 from ethos.registry.runs import open_tracking
+from ethos.training.epoch import Epoch, epoch_row
 from ethos.training.monitor import EpochLines
 from ethos.training.start import load_start
-from ethos.training.train import Epoch, TrainResult, epoch_row, train
+from ethos.training.train import TrainResult, train
 from pipelines import OUTPUTS, run
 
 if TYPE_CHECKING:

@@ -18,9 +18,10 @@ from ethos.model.levels import Architecture, build, resolve_level
 from ethos.model.weights import WEIGHTS_FILE, load_model, read_tensors
 from ethos.plan import StartPlan
 from ethos.specs import Recipe, Weights
+from ethos.training.epoch import Epoch, epoch_row
 from ethos.training.monitor import EpochLines
 from ethos.training.start import load_start, make_start
-from ethos.training.train import Epoch, TrainResult, epoch_row, train
+from ethos.training.train import TrainResult, train
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

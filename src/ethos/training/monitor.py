@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
-    from ethos.training.train import Epoch
+    from ethos.training.epoch import Epoch
 
 HEADER = f"{'epoch':>9} {'box':>7} {'class':>7} {'dfl':>7} {'mAP50':>7} {'mAP50-95':>9} {'images/s':>9} {'left':>8}"
 

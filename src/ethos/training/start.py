@@ -10,7 +10,7 @@ from ethos.errors import ModelError
 from ethos.files import read_json, sha256_file, write_json
 from ethos.model.engine import prepare
 from ethos.model.weights import WEIGHTS_FILE, read_tensors, save_tensors
-from ethos.training.train import Epoch, train
+from ethos.training.train import train
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from ethos.plan import StartPlan
     from ethos.specs import Weights
+    from ethos.training.epoch import Epoch
 
 TENSORS_FILE, RECORD_FILE = "start.safetensors", "start.json"
 INSTEAD = "use weights from path, warm_start or scratch in the recipe"
