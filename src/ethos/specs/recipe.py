@@ -63,9 +63,9 @@ class Notify(Spec):
 class Recipe(NamedSpec):
     """Training hyperparameters, named as in Ultralytics' train arguments (its documentation defines each).
 
-    Ours are: `weights`; `save_period`, which keeps the weights of every so many epochs beside the best, -1 for none;
-    `teacher`, a variant of the run whose predictions are soft targets, with the weights of its class and box part;
-    `notify`.
+    Ours are: `weights`; `save_period`, which keeps the weights of every so many epochs beside the best (0 or -1: none);
+    `teacher`, a variant of the run whose predictions are soft targets, and the weights of its class and box part in the
+    loss; `notify`.
     """
 
     weights: Weights
@@ -86,7 +86,7 @@ class Recipe(NamedSpec):
     cls: Annotated[float, Field(ge=0.0)] = 0.5
     dfl: Annotated[float, Field(ge=0.0)] = 1.5
     patience: Annotated[int, Field(ge=0)] = 100
-    save_period: Literal[-1] | Positive = -1
+    save_period: Annotated[int, Field(ge=-1)] = -1
     hsv_h: Fraction = 0.015
     hsv_s: Fraction = 0.7
     hsv_v: Fraction = 0.4

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-LAST_FILE, MADE_OF_FILE, RUN_FILE, NUMBERED = "last.pt", "made_of.json", "run.json", "epochs"
+LAST_FILE, MADE_OF_FILE, RUN_FILE, ATTEMPT_FILE = "last.pt", "made_of.json", "run.json", "attempt.json"
+NUMBERED = "epochs"
 SCHEMA = 1
 
 
@@ -59,6 +60,22 @@ class Checkpoints:
     def keep_run_id(self, run_id: str) -> None:
         """Note the tracking run."""
         write_json(self.folder / RUN_FILE, {"run_id": run_id})
+
+    def begin_attempt(self, kills: int, batch: int) -> dict[str, int] | None:
+        """Note that training begins; return the note of an attempt before that came to no end, not even to an error.
+
+        Args:
+            kills: How many processes the kernel has killed for memory so far.
+            batch: The batch of this attempt.
+        """
+        file = self.folder / ATTEMPT_FILE
+        before: dict[str, int] | None = read_json(file) if file.is_file() else None
+        write_json(file, {"kills": kills, "batch": batch})
+        return before
+
+    def end_attempt(self) -> None:
+        """Note that training came to an end, be it an error."""
+        (self.folder / ATTEMPT_FILE).unlink(missing_ok=True)
 
     def write(self, progress: Mapping[str, Any]) -> None:
         """Write a checkpoint in the place of the last one.

@@ -19,6 +19,7 @@ from ethos.training.arguments import engine_arguments, with_batch
 from ethos.training.checkpoint import Best, best_of, snapshot
 from ethos.training.epoch import Epoch, epoch_of
 from ethos.training.faults import NotFinite, is_out_of_memory
+from ethos.training.system import kills_for_memory
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -63,13 +64,18 @@ class Session:
             self._take_up(progress)
             for epoch in self.epochs:
                 self._on_epoch(epoch)
-        while progress is None or not progress["finished"]:
-            if self._attempt(progress):
-                return
-            self._halve()
-            progress = self._checkpoints.read()
-            if progress is not None:
-                self._return_to(progress)
+        if progress is not None and progress["finished"]:
+            return
+        self._learn_from_a_kill()
+        try:
+            while not self._attempt(progress):
+                self._halve(self.recipe.batch)
+                self._checkpoints.begin_attempt(kills_for_memory(), self.recipe.batch)
+                progress = self._checkpoints.read()
+                if progress is not None:
+                    self._return_to(progress)
+        finally:
+            self._checkpoints.end_attempt()
 
     # --- going on ---
 
@@ -87,9 +93,16 @@ class Session:
         self.epochs = [Epoch(**row) for row in progress["epochs"]]
         self.best = best_of(progress)
 
-    def _halve(self) -> None:
-        """Halve the batch; as many images as before go into a step."""
-        before = self.recipe.batch
+    def _learn_from_a_kill(self) -> None:
+        """Halve the batch if the kernel ended the attempt before for want of memory: it would only do so again."""
+        kills = kills_for_memory()
+        before = self._checkpoints.begin_attempt(kills, self.recipe.batch)
+        if before is not None and kills > before["kills"] and before["batch"] <= self.recipe.batch:
+            self._halve(before["batch"])
+            self._checkpoints.begin_attempt(kills, self.recipe.batch)
+
+    def _halve(self, before: int) -> None:
+        """Halve a batch that was too much; as many images as before go into a step."""
         if before == 1:
             raise ModelError("training ran out of memory with a batch of 1", "lower imgsz in the recipe")
         self.recipe = with_batch(self._planned, before // 2)

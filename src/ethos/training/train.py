@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from ethos.model.engine import prepare
 from ethos.model.levels import Architecture, Network, build
-from ethos.model.weights import Transfer, save_model, transfer
+from ethos.model.weights import Transfer, save_model, tensors_sha256, transfer
 from ethos.training.arguments import engine_data, view_of
 from ethos.training.checkpoint import Checkpoints
 from ethos.training.recovery import Session
@@ -49,7 +49,8 @@ class Trainee:
 class TrainResult:
     """A finished training: every epoch, which one was kept, and where the weights came from.
 
-    `batch` is the recipe's, or what memory allowed; `resumed` are the epochs after which the training was taken up.
+    `batch` is the recipe's, or what memory allowed; `tensors_sha256` is of the weights that were kept; `resumed` are
+    the epochs after which an earlier process had ended.
     """
 
     epochs: list[Epoch] = field(default_factory=list)
@@ -59,6 +60,7 @@ class TrainResult:
     seconds: float = 0.0
     device: str = ""
     batch: int = 0
+    tensors_sha256: str = ""
     resumed: list[int] = field(default_factory=list)
 
     @property
@@ -159,5 +161,6 @@ def train_network(
         seconds=session.seconds_before + time.perf_counter() - began,
         device=session.device,
         batch=session.recipe.batch,
+        tensors_sha256=tensors_sha256(model.state_dict()),
         resumed=session.resumed,
     )

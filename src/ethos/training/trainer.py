@@ -91,7 +91,7 @@ class Trainer(DetectionTrainer):  # type: ignore[misc]
     def _build_train_pipeline(self) -> None:
         """Take over the count of batches between optimiser steps; the engine's own runs on across epochs."""
         super()._build_train_pipeline()
-        self._steps_apart: int = self.accumulate
+        self.batches_to_a_step: int = self.accumulate
         self.accumulate: int = 1
 
     def optimizer_step(self) -> None:
@@ -108,8 +108,8 @@ class Trainer(DetectionTrainer):  # type: ignore[misc]
         in_epoch = len(self.train_loader)
         done, warm = self._batches - 1 + in_epoch * self.epoch, self._get_warmup_iterations(in_epoch)
         if not warm or done > warm:
-            return self._steps_apart
-        return max(1, int(np.interp(done, [0, warm], [1, self._steps_apart]).round()))
+            return self.batches_to_a_step
+        return max(1, int(np.interp(done, [0, warm], [1, self.batches_to_a_step]).round()))
 
     def _begin_epoch(self) -> None:
         self._batches = self._since_step = 0
