@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Protocol, TextIO
 
 if TYPE_CHECKING:
@@ -60,7 +61,8 @@ def monitor(title: str, epochs: int, stream: TextIO) -> Iterator[Monitor]:
     with Live(
         get_renderable=table.render, console=Console(file=stream), refresh_per_second=REFRESHES_PER_SECOND
     ) as live:
-        table.print = live.console.print
+        # plain: a path in square brackets is no markup
+        table.print = partial(live.console.print, highlight=False, markup=False, soft_wrap=True)
         yield table
 
 
@@ -124,7 +126,7 @@ class EpochTable:
     def __init__(self, title: str, epochs: int) -> None:
         self._rows, self._cells = _Rows(title, epochs), list[list[str]]()
         self._since = time.monotonic()
-        self.print: Callable[[str], None] = lambda _: None
+        self.print: Callable[..., None] = lambda _: None
 
     def __call__(self, epoch: Epoch) -> None:
         """Add one finished epoch."""
@@ -137,15 +139,17 @@ class EpochTable:
 
     def render(self) -> RenderableType:
         """Return the table as it stands, with how long the epoch under way has taken."""
+        from rich import box
+        from rich.console import Group
         from rich.table import Table
+        from rich.text import Text
 
-        table = Table(title=self._rows.title, title_justify="left")
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
         for heading in self._rows.headings():
             table.add_column(heading, justify="right")
         for cells in self._cells:
             table.add_row(*cells)
-        done = len(self._cells)
-        if done < self._rows.epochs:
-            running = timedelta(seconds=round(time.monotonic() - self._since))
-            table.caption = f"epoch {done + 1}/{self._rows.epochs} since {running}"
-        return table
+        running = timedelta(seconds=round(time.monotonic() - self._since))
+        now = f"epoch {len(self._cells) + 1}/{self._rows.epochs} since {running}"
+        done = len(self._cells) == self._rows.epochs
+        return Group(Text(self._rows.title), table, Text("" if done else now))
