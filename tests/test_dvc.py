@@ -137,6 +137,18 @@ def test_outputs_that_are_read_are_made_by_a_stage(resolved: dict[str, Any]) -> 
                 assert covered(path, made) or any(path in out.parents for out in made), f"{address}: {path}"
 
 
+def test_a_student_is_trained_after_its_teacher_and_again_when_that_changes(resolved: dict[str, Any]) -> None:
+    ((student, teacher),) = STUDENTS.items()
+    taught, brought = resolved[f"train@{student}"], resolved[f"teach@{student}"]
+    (network,) = (Path(out.def_path) for out in brought.outs)
+    # a change of what lies in a folder is a change of the folder
+    assert any(place in deps_of(taught) for place in network.parents)
+    assert deps_of(brought) & {Path(out.def_path) for out in resolved[f"train@{teacher}"].outs}
+    others = [stage for address, stage in resolved.items() if address.startswith("train@") and stage is not taught]
+    assert others
+    assert not any(covered(network, deps_of(stage)) for stage in others)
+
+
 # --- what stages use -------------------------------------------------------------------------------------------------
 
 

@@ -90,6 +90,21 @@ def test_a_live_table_in_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     assert all(part in text for part in ("train level2_relu", "images/s", "0.750", "2/3", "epoch 3/3 since 0:00:0"))
 
 
+def test_a_long_live_table_shows_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.setenv("LINES", "12")
+    stream = Terminal()
+    with monitor("train level2_relu", 20, stream) as table:
+        for number in range(1, 20):
+            table(replace(FIRST, epoch=number))
+        before = len(stream.getvalue())
+        table.tell("now")
+        drawn = stream.getvalue()[before:]
+        assert "19/20" in drawn
+        assert "15/20" not in drawn
+    assert all(f"{number}/20" in stream.getvalue()[before:] for number in range(1, 20))
+
+
 def test_a_row_leaves_out_what_there_is_not() -> None:
     assert "train_distill_loss" not in epoch_row(FIRST)
     assert epoch_row(replace(FIRST, train_distill_loss=0.5))["train_distill_loss"] == 0.5

@@ -30,6 +30,8 @@ COLUMNS: tuple[tuple[str, int, Callable[[Epoch], str | None]], ...] = (
 )
 COUNTER, LEFT = ("epoch", 9), ("left", 8)
 REFRESHES_PER_SECOND = 1
+# lines of a terminal that the rows of a live table leave free
+AROUND_THE_TABLE = 8
 
 
 class Monitor(Protocol):
@@ -63,7 +65,10 @@ def monitor(title: str, epochs: int, stream: TextIO) -> Iterator[Monitor]:
     ) as live:
         # plain: a path in square brackets is no markup
         table.print = partial(live.console.print, highlight=False, markup=False, soft_wrap=True)
+        table.refresh = live.refresh
+        table.rows = max(live.console.height - AROUND_THE_TABLE, 1)
         yield table
+        table.rows = epochs
 
 
 class _Rows:
@@ -121,17 +126,19 @@ class EpochLines:
 
 
 class EpochTable:
-    """A table of epochs that is drawn again while the next one is trained."""
+    """A table of epochs that is drawn again while the next one is trained; it shows the last `rows` of them."""
 
     def __init__(self, title: str, epochs: int) -> None:
         self._rows, self._cells = _Rows(title, epochs), list[list[str]]()
-        self._since = time.monotonic()
+        self._since, self.rows = time.monotonic(), epochs
         self.print: Callable[..., None] = lambda _: None
+        self.refresh: Callable[[], None] = lambda: None
 
     def __call__(self, epoch: Epoch) -> None:
         """Add one finished epoch."""
         self._cells.append(self._rows.row(epoch))
         self._since = time.monotonic()
+        self.refresh()
 
     def tell(self, text: str) -> None:
         """Print a line above the table."""
@@ -147,7 +154,7 @@ class EpochTable:
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
         for heading in self._rows.headings():
             table.add_column(heading, justify="right")
-        for cells in self._cells:
+        for cells in self._cells[-self.rows :]:
             table.add_row(*cells)
         running = timedelta(seconds=round(time.monotonic() - self._since))
         now = f"epoch {len(self._cells) + 1}/{self._rows.epochs} since {running}"
