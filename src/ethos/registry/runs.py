@@ -97,10 +97,11 @@ class Run:
         with speaking():
             return dict(self._client.get_run(self.run_id).data.tags)
 
-    def logged_steps(self, metric: str) -> set[int]:
-        """Return the steps at which a metric was logged."""
+    def history(self, metric: str) -> list[Measured]:
+        """Return all values of a metric, with step and time."""
         with speaking():
-            return {entry.step for entry in self._client.get_metric_history(self.run_id, metric)}
+            entries = self._client.get_metric_history(self.run_id, metric)
+        return [Measured(metric, entry.value, entry.step, entry.timestamp) for entry in entries]
 
     def log_artifact(self, path: Path, folder: str = "") -> None:
         """Store a file with the run, below `folder`."""

@@ -38,7 +38,7 @@ class Follower:
 
     def __post_init__(self) -> None:
         """Record what the training runs on, and ask which epochs and notes the run holds."""
-        self._watch, self._logged = Watch(), self.run.logged_steps(ALWAYS)
+        self._watch, self._logged = Watch(), {measured.step for measured in self.run.history(ALWAYS)}
         self._notes = sum(name.startswith(NOTE) for name in self.run.tags())
         self.run.set_tags(
             {
