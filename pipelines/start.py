@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 from ethos.files import new_folder, read_json
 from ethos.plan import StartPlan, read_plan
 from ethos.training.checkpoint import Checkpoints
 from ethos.training.environment import made_of
 from ethos.training.monitor import monitor
+from ethos.training.notify import announced, hook_of
 from ethos.training.start import make_start
 from pipelines import OUTPUTS, run
 
@@ -21,9 +23,11 @@ def main() -> None:
         with new_folder(OUTPUTS / "start") as folder:
             make_start(plan, OUTPUTS / "dataset", folder)
         return
+    message: dict[str, Any] = {"stage": "start"}
     checkpoints = Checkpoints.of(OUTPUTS / "checkpoints" / "start", made_of(plan, dataset))
     with (
         monitor("warm start", plan.warm_up.epochs, sys.stderr) as shown,
+        announced(hook_of(plan.warm_up.name), message, shown.tell),
         new_folder(OUTPUTS / "start") as folder,
     ):
         make_start(plan, OUTPUTS / "dataset", folder, shown, shown.tell, checkpoints)

@@ -171,6 +171,13 @@ def test_other_settings_have_another_place(tmp_path: Path) -> None:
     assert not tmp_path.exists()
 
 
+def test_checkpoints_of_ones_own_place_are_removed_alone(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "something else").mkdir()
+    Checkpoints(tmp_path / "mine").remove()
+    assert [path.name for path in tmp_path.iterdir()] == ["something else"]
+
+
 def test_weights_of_single_epochs(trained: Trained, three_epochs: Recipe) -> None:
     result = trained.run(three_epochs.model_copy(update={"save_period": 2}), "into")
     folder = trained.folder / "into" / "epochs"

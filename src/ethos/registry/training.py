@@ -39,6 +39,8 @@ class Follower:
     def __post_init__(self) -> None:
         """Record what the training runs on, and ask which epochs and notes the run holds."""
         self._watch, self._logged = Watch(), {measured.step for measured in self.run.history(ALWAYS)}
+        # the load of the processor counts from here
+        sample(self.folder)
         self._notes = sum(name.startswith(NOTE) for name in self.run.tags())
         self.run.set_tags(
             {

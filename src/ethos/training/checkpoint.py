@@ -124,7 +124,11 @@ class Checkpoints:
 
     def remove(self) -> None:
         """Remove this training's checkpoints, and those of other settings beside it: the training is done."""
-        shutil.rmtree(self.folder.parent)
+        parent = self.folder.parent
+        for folder in (self.folder, *(file.parent for file in parent.glob(f"*/{MADE_OF_FILE}"))):
+            shutil.rmtree(folder, ignore_errors=True)
+        if not any(parent.iterdir()):
+            parent.rmdir()
 
 
 @dataclass
