@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from ethos import catalog
+from ethos.errors import EthosError
 from ethos.files import new_folder, read_json, sha256_file, write_json
 from ethos.model.weights import WEIGHTS_FILE, load_model
 from ethos.plan import TrainPlan, read_plan
@@ -98,7 +99,11 @@ def tracked_run(
         if known is None:
             checkpoints.keep_run_id(tracked.run_id)
             tracked.log_params(params_of(plan, start))
-        yield tracked
+        try:
+            yield tracked
+        except EthosError as error:
+            tracked.set_tags({"failure": error.message})
+            raise
 
 
 def tags_of(plan: TrainPlan, dataset: dict[str, Any]) -> dict[str, str]:

@@ -13,7 +13,10 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import pytest
 from pydantic import ValidationError
+from registry_run import new_project
 
+from ethos.registry.runs import open_tracking
+from ethos.registry.training import Follower
 from ethos.specs import Notify
 from ethos.training.environment import code_sha256, hardware, versions
 from ethos.training.epoch import Epoch, epoch_row
@@ -199,6 +202,33 @@ def test_memory_near_its_limit_is_told_once() -> None:
     assert watch(replace(FIRST, epoch=5), {"gpu_0_memory_usage_percentage": 95.0}) == [
         "GPU memory is near its limit: 95 % in use"
     ]
+
+
+# --- the run ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_training_is_followed_in_its_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    tracking = open_tracking("ethos", new_project(tmp_path))
+    stream = io.StringIO()
+    flat = [replace(FIRST, epoch=number) for number in range(1, PLATEAU_EPOCHS + 2)]
+    with tracking.run("train") as run:
+        before = Follower(run, EpochLines("train", 20, stream), tmp_path)
+        for epoch in flat[:3]:
+            before.epoch(epoch)
+        before.tell("out of memory")
+        # as in a process that goes on: what is there is shown, and not logged again
+        after = Follower(run, EpochLines("train", 20, stream), tmp_path)
+        for epoch in flat:
+            after.epoch(epoch)
+        for metric in ("map50", "memory_mib", "system/system_memory_usage_percentage"):
+            assert [measured.step for measured in run.history(metric)] == [epoch.epoch for epoch in flat]
+        tags = run.tags()
+    plateau = "epoch 11: plateau: mAP50-95 has not risen by 0.002 for 10 epochs"
+    assert [tags[f"note.{number}"] for number in (1, 2)] == ["out of memory", plateau]
+    assert f"note: {plateau}\n" in stream.getvalue()
+    assert stream.getvalue().count(" 1/20 ") == 2
+    assert (tags["version.python"], tags["hardware.cores"]) == (versions()["python"], hardware()["cores"])
 
 
 # --- the message -----------------------------------------------------------------------------------------------------

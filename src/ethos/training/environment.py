@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import ethos
-from ethos.training.system import MIB, memory
+from ethos.training.system import MIB, memory_limit
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,7 +36,7 @@ def hardware() -> dict[str, str]:
     return {
         "cpu": _cpu_model(),
         "cores": str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()),
-        "memory_mib": str(memory()[1] // MIB),
+        "memory_mib": str(memory_limit() // MIB),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
         "torch_threads": str(torch.get_num_threads()),
     }

@@ -49,7 +49,7 @@ def gpu() -> dict[str, float]:
 
 
 def memory(cgroups: Path = CGROUPS, own: Path = OWN_CGROUP) -> tuple[int, int]:
-    """Return bytes of memory in use and the limit on them: the tightest of the control groups', else the machine's.
+    """Return bytes of memory in use and the limit that they are nearest to: a control group's, or the machine's.
 
     What a control group holds as file cache that the kernel can drop at once is not counted as used.
 
@@ -57,6 +57,16 @@ def memory(cgroups: Path = CGROUPS, own: Path = OWN_CGROUP) -> tuple[int, int]:
         cgroups: Where control groups (version 2) are mounted.
         own: The file that names this process's group.
     """
+    return max(_memories(cgroups, own), key=lambda pair: pair[0] / pair[1])
+
+
+def memory_limit() -> int:
+    """Return how many bytes of memory there are to use at most."""
+    return min(limit for _, limit in _memories(CGROUPS, OWN_CGROUP))
+
+
+def _memories(cgroups: Path, own: Path) -> list[tuple[int, int]]:
+    """Return memory in use and limit of the machine and of each control group that has one."""
     import psutil
 
     machine = psutil.virtual_memory()
@@ -66,7 +76,7 @@ def memory(cgroups: Path = CGROUPS, own: Path = OWN_CGROUP) -> tuple[int, int]:
         if limit and limit != UNLIMITED:
             used = int(_text(group / "memory.current") or 0) - _count(group / "memory.stat", "inactive_file")
             found.append((max(used, 0), int(limit)))
-    return max(found, key=lambda pair: pair[0] / pair[1])
+    return found
 
 
 def kills_for_memory(cgroups: Path = CGROUPS, own: Path = OWN_CGROUP) -> int:
