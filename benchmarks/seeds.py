@@ -1,10 +1,12 @@
 """Scores of variants over several seeds on the run's data set, trained, quantized and evaluated as the stages do.
 
     python benchmarks/seeds.py FOLDER --variants level3_relu level4_relu --seeds 0 1 2
+    python benchmarks/seeds.py FOLDER --variants level4_relu --teacher level4_leaky
 
 Needs outputs/dataset (`dvc repro dataset`). Each seed has its own warm start. What FOLDER already holds is not made
 again, so that a killed run goes on, and variants can be added later. FOLDER/scores.json holds every score, and
-differences to the first variant with their standard error.
+differences to the first variant with their standard error. With --teacher each variant is also trained with that one's
+predictions as soft targets.
 """
 
 from __future__ import annotations
@@ -20,17 +22,21 @@ from ethos.compress.quantize import quantize
 from ethos.evaluation.evaluate import evaluate
 from ethos.evaluation.samples import load_samples
 from ethos.files import new_folder, read_json, write_json
+from ethos.model.weights import load_model
 from ethos.plan import quantize_plan, start_plan, train_plan
+from ethos.specs import Recipe
+from ethos.training.distill import Teacher
 from ethos.training.monitor import EpochLines
 from ethos.training.narrow import start_for
 from ethos.training.start import make_start
 from ethos.training.train import train
 
 DATASET = Path("outputs/dataset")
+GAINS = (Recipe.model_fields["teacher_cls"].default, Recipe.model_fields["teacher_dfl"].default)
 FILES = {"fp32": "fp32.tflite", "int8": "int8.tflite"}
 
 
-def trained(folder: Path, variant: str, seed: int) -> Path:
+def trained(folder: Path, variant: str, seed: int, teacher: str | None = None) -> Path:
     """Train a variant with its own warm start unless the folder holds it; return the folder of its weights."""
     params = catalog.load_params().model_copy(update={"seed": seed})
     start = folder / str(seed) / "start"
@@ -39,13 +45,24 @@ def trained(folder: Path, variant: str, seed: int) -> Path:
         with new_folder(start) as fresh:
             lines = EpochLines(f"seed {seed}: start", warm.warm_up.epochs if warm.warm_up else 0, sys.stderr)
             make_start(warm, DATASET, fresh, lines)
-    models = folder / str(seed) / variant / "dense"
+    models = folder / str(seed) / variant / (f"taught-by-{teacher}" if teacher else "dense")
     if not models.is_dir():
         plan = train_plan(params, variant)
+        taught = Teacher(load_model(trained(folder, teacher, seed))[0], *GAINS) if teacher else None
         with new_folder(models) as fresh:
-            lines = EpochLines(f"seed {seed}: {variant}", plan.recipe.epochs, sys.stderr)
             tensors, _ = start_for(start, plan.architecture, DATASET, plan.recipe.imgsz)
-            train(plan.architecture, plan.recipe, DATASET, fresh, start=tensors, seed=seed, on_epoch=lines)
+            lines = EpochLines(f"seed {seed}: {variant} {models.name}", plan.recipe.epochs, sys.stderr)
+            result = train(
+                plan.architecture,
+                plan.recipe,
+                DATASET,
+                fresh,
+                start=tensors,
+                seed=seed,
+                on_epoch=lines,
+                teacher=taught,
+            )
+            write_json(fresh / "seconds.json", round(sum(epoch.seconds for epoch in result.epochs), 1))
     return models
 
 
@@ -89,10 +106,16 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--variants", nargs="+", required=True)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--teacher", help="a variant that also teaches each of the others")
     options = parser.parse_args()
+    ways = [(variant, None) for variant in options.variants]
+    if options.teacher:
+        ways += [(options.teacher, None), *((variant, options.teacher) for variant in options.variants)]
     scores = {
-        variant: [scored(trained(options.folder, variant, seed), variant) for seed in options.seeds]
-        for variant in options.variants
+        f"{variant} taught by {teacher}" if teacher else variant: [
+            scored(trained(options.folder, variant, seed, teacher), variant) for seed in options.seeds
+        ]
+        for variant, teacher in ways
     }
     document = {"seeds": options.seeds, "scores": scores, "against_first": differences(scores)}
     write_json(options.folder / "scores.json", document)

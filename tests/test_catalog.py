@@ -103,7 +103,7 @@ def test_no_project_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
             "recipe",
             "v4",
             "specs/recipes: unknown recipe 'v4'\n"
-            "  fix: did you mean v3? known: demo, demo_qat, demo_warm_start, signs_cpu, smoke, v3",
+            "  fix: did you mean v3? known: demo, demo_qat, demo_taught, demo_warm_start, signs_cpu, smoke, v3",
         ),
         (
             "dataset",

@@ -23,7 +23,12 @@ PACKAGES = ("ethos", "ethos_runtime", "pipelines")
 MODULES = sorted(path.stem for path in (ROOT / "pipelines").glob("*.py") if path.stem != "__init__")
 # code that a stage does not run but copies into what it makes
 COPIED = {"register": {Path("src/ethos_runtime")}}
-STAGES: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+# a stage over a mapping has its definition under `do`
+STAGES: dict[str, dict[str, Any]] = {
+    name: stage.get("do", stage)
+    for name, stage in yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"].items()
+}
+STUDENTS = {"level4_relu": "level4_leaky"}
 
 
 @pytest.fixture(scope="module")
@@ -32,8 +37,9 @@ def resolved(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     from dvc.repo import Repo
 
     folder = tmp_path_factory.mktemp("dvc")
-    for name in ("dvc.yaml", "params.yaml"):
-        shutil.copyfile(ROOT / name, folder / name)
+    shutil.copyfile(ROOT / "dvc.yaml", folder / "dvc.yaml")
+    params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    (folder / "params.yaml").write_text(yaml.safe_dump(params | {"students": STUDENTS}), encoding="utf-8")
     (folder / ".dvc").mkdir()
     (folder / ".dvc" / "config").write_text("[core]\n    analytics = false\n    no_scm = true\n")
     with Repo(str(folder)) as repo:
@@ -87,7 +93,7 @@ def instances(resolved: dict[str, Any], name: str) -> Iterator[Any]:
 
 def test_dvc_resolves_every_stage(resolved: dict[str, Any]) -> None:
     params = catalog.load_params()
-    singles = {name for name, stage in STAGES.items() if "matrix" not in stage}
+    singles = {name for name, stage in STAGES.items() if "matrix" not in stage} - {"teach"}
     by_variant = {f"{name}@{variant}" for name in ("plan", "train") for variant in params.variants}
     by_form = {
         f"{name}@{variant}-{form}"
@@ -95,7 +101,8 @@ def test_dvc_resolves_every_stage(resolved: dict[str, Any]) -> None:
         for variant in params.variants
         for form in params.forms
     }
-    assert set(resolved) == singles | by_variant | by_form
+    by_student = {f"teach@{student}" for student in STUDENTS}
+    assert set(resolved) == singles | by_variant | by_form | by_student
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -128,6 +135,18 @@ def test_outputs_that_are_read_are_made_by_a_stage(resolved: dict[str, Any]) -> 
         for path in deps_of(stage):
             if path.parts[0] == "outputs":
                 assert covered(path, made) or any(path in out.parents for out in made), f"{address}: {path}"
+
+
+def test_a_student_is_trained_after_its_teacher_and_again_when_that_changes(resolved: dict[str, Any]) -> None:
+    ((student, teacher),) = STUDENTS.items()
+    taught, brought = resolved[f"train@{student}"], resolved[f"teach@{student}"]
+    (network,) = (Path(out.def_path) for out in brought.outs)
+    # a change of what lies in a folder is a change of the folder
+    assert any(place in deps_of(taught) for place in network.parents)
+    assert deps_of(brought) & {Path(out.def_path) for out in resolved[f"train@{teacher}"].outs}
+    others = [stage for address, stage in resolved.items() if address.startswith("train@") and stage is not taught]
+    assert others
+    assert not any(covered(network, deps_of(stage)) for stage in others)
 
 
 # --- what stages use -------------------------------------------------------------------------------------------------

@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 import yaml
+from pydantic import ValidationError
 
 from ethos import catalog
 from ethos.catalog import load, load_params
 from ethos.errors import SpecError
+from ethos.files import read_json as load_json
 from ethos.model.levels import Architecture
 from ethos.plan import (
     QuantizePlan,
@@ -111,6 +113,74 @@ def test_a_recipe_of_ones_own_may_share_the_start(project: Path) -> None:
     plan = train_plan(params(), "mine")
     assert plan.from_start
     assert plan.recipe.epochs != load("recipe", "demo").epochs
+
+
+def student(project: Path, students: dict[str, str], recipe: str = "demo_taught") -> Params:
+    """Write a variant with a recipe; return parameters of a run with it and its teacher."""
+    write(project, "variant", "pupil", f"level: level4\nactivation: relu\nrecipe: {recipe}\n")
+    return params(variants=["pupil", "level4_leaky"], students=students)
+
+
+def test_a_student_knows_its_teacher(project: Path) -> None:
+    plan = train_plan(student(project, {"pupil": "level4_leaky"}), "pupil")
+    assert (plan.teacher, plan.from_start) == ("level4_leaky", True)
+    assert plan.recipe.epochs == load("recipe", "demo").epochs
+    assert train_plan(params(), "level4_relu").teacher is None
+
+
+def test_the_recipe_of_a_student_is_the_demo_recipe_with_a_teacher() -> None:
+    ours = load("recipe", "demo_taught").model_dump(exclude={"name", "description", "teacher"})
+    assert ours == load("recipe", "demo").model_dump(exclude={"name", "description", "teacher"})
+
+
+def test_a_teacher_that_dvc_does_not_know(project: Path) -> None:
+    with pytest.raises(SpecError) as caught:
+        train_plan(student(project, {}), "pupil")
+    assert str(caught.value) == (
+        "specs/recipes/demo_taught.yaml: teacher 'level4_leaky' of 'pupil' is not in params.yaml\n"
+        "  fix: in params.yaml, students: {pupil: level4_leaky}, with both among the variants"
+    )
+
+
+def test_a_student_whose_recipe_has_no_teacher(project: Path) -> None:
+    with pytest.raises(SpecError) as caught:
+        train_plan(student(project, {"pupil": "level4_leaky"}, recipe="demo"), "pupil")
+    assert str(caught.value) == (
+        "params.yaml: students: 'pupil' is taught by 'level4_leaky', but its recipe 'demo' names no teacher\n"
+        "  fix: remove it from students, or add 'teacher: level4_leaky' to the recipe"
+    )
+
+
+@pytest.mark.parametrize(
+    ("students", "text"),
+    [
+        ({"level2_relu": "level9"}, "students: 'level9' is not among the variants"),
+        ({"level9": "level2_relu"}, "students: 'level9' is not among the variants"),
+        ({"level2_relu": "level2_relu"}, "students: 'level2_relu' cannot be its own teacher"),
+    ],
+    ids=["teacher", "student", "itself"],
+)
+@pytest.mark.usefixtures("project")
+def test_students_and_teachers_are_variants_of_the_run(students: dict[str, str], text: str) -> None:
+    with pytest.raises(ValidationError, match=text):
+        params(students=students)
+
+
+def test_a_warm_start_has_no_teacher(project: Path) -> None:
+    write(project, "recipe", "demo_warm_start", SCRATCH + "teacher: level4_leaky\n")
+    with pytest.raises(SpecError) as caught:
+        start_plan(params())
+    assert caught.value.message == "specs/recipes/demo_warm_start.yaml: a warm start cannot have a teacher"
+
+
+def test_who_is_told_of_the_end_is_in_no_plan(project: Path) -> None:
+    write(project, "recipe", "own", SCRATCH + "notify: {url: 'https://example.org/secret'}\n")
+    before = train_plan(params(recipe="own"), "level2_relu")
+    assert before.recipe.notify is None
+    write(project, "recipe", "own", SCRATCH)
+    assert train_plan(params(recipe="own"), "level2_relu") == before
+    stage.main("level2_relu")
+    assert load_json(stage.OUTPUTS / "teacher/level2_relu/teacher.json") == {"schema": 1, "teacher": None}
 
 
 @pytest.mark.usefixtures("project")

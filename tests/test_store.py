@@ -179,6 +179,22 @@ def test_a_run_is_logged_with_history_and_child(root: Path) -> None:
     assert store.find_run({"variant": "level4_relu"}) is None
 
 
+def test_a_run_is_opened_again(root: Path) -> None:
+    store = open_store(root)
+    with store.run("train", {"variant": "level2_relu"}) as first:
+        first.log_metrics({"map50": 0.1}, step=1)
+    with store.run("train", go_on_with=first.run_id) as again:
+        assert [measured.step for measured in again.history("map50")] == [1]
+        assert client(store).get_run(first.run_id).info.status == "RUNNING"
+        again.log_metrics({"map50": 0.2}, step=2)
+        again.set_tags({"note": "went on"})
+        assert {key: again.tags()[key] for key in ("variant", "note")} == {"variant": "level2_relu", "note": "went on"}
+    assert again.run_id == first.run_id
+    assert [(measured.step, measured.value) for measured in again.history("map50")] == [(1, 0.1), (2, 0.2)]
+    assert client(store).get_run(first.run_id).info.status == "FINISHED"
+    assert len(client(store).search_runs([store.experiment_id])) == 1
+
+
 @pytest.mark.parametrize(("error", "status"), [(ValueError, "FAILED"), (KeyboardInterrupt, "KILLED")])
 def test_a_run_ends_as_its_block_does(root: Path, error: type[BaseException], status: str) -> None:
     store = open_store(root)

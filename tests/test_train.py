@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import math
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -13,14 +12,13 @@ import torch
 from conftest import CLASSES
 
 from ethos.errors import ModelError
-from ethos.model.engine import prepare
 from ethos.model.levels import Architecture, build, resolve_level
 from ethos.model.weights import WEIGHTS_FILE, load_model, read_tensors
 from ethos.plan import StartPlan
 from ethos.specs import Recipe, Weights
-from ethos.training.monitor import EpochLines
+from ethos.training.epoch import Epoch, epoch_row
 from ethos.training.start import load_start, make_start
-from ethos.training.train import Epoch, TrainResult, epoch_row, train
+from ethos.training.train import TrainResult, train
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -178,52 +176,6 @@ def test_a_device_that_is_not_there(tmp_path: Path, tiny_dataset: Path, smoke: R
         train(architecture(), elsewhere, tiny_dataset, tmp_path)
     assert caught.value.message.startswith("recipe 'smoke': Invalid CUDA 'device=77' requested.")
     assert "\n" not in caught.value.message
-
-
-def test_memory_that_runs_out(
-    tmp_path: Path, tiny_dataset: Path, smoke: Recipe, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def exhausted(*_: object) -> None:
-        raise RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory")
-
-    prepare()
-    monkeypatch.setattr("ethos.training.trainer.Trainer.train", exhausted)
-    with pytest.raises(ModelError) as caught:
-        train(architecture(), smoke, tiny_dataset, tmp_path)
-    assert str(caught.value) == "training ran out of memory\n  fix: lower batch or imgsz in the recipe"
-
-
-# --- progress --------------------------------------------------------------------------------------------------------
-
-
-def test_progress_lines() -> None:
-    stream = io.StringIO()
-    lines = EpochLines("train level2_relu", 3, stream)
-    first = Epoch(
-        epoch=1,
-        train_box_loss=1.5,
-        train_cls_loss=2.25,
-        train_dfl_loss=0.9994,
-        val_box_loss=1.0,
-        val_cls_loss=1.0,
-        val_dfl_loss=1.0,
-        precision=0.5,
-        recall=0.5,
-        map50=0.12345,
-        map50_95=0.06,
-        lr=0.001,
-        images_per_second=41.26,
-        seconds=60.0,
-        memory_mib=800.0,
-    )
-    lines(first)
-    lines(replace(first, epoch=2, seconds=120.0, map50=1.0))
-    assert stream.getvalue() == (
-        "train level2_relu\n"
-        "    epoch     box   class     dfl   mAP50  mAP50-95  images/s     left\n"
-        "      1/3   1.500   2.250   0.999   0.123     0.060      41.3  0:02:00\n"
-        "      2/3   1.500   2.250   0.999   1.000     0.060      41.3  0:01:30\n"
-    )
 
 
 # --- starting weights ------------------------------------------------------------------------------------------------

@@ -13,12 +13,13 @@ import yaml
 from ethos.model.activations import ACTIVATIONS
 from ethos.model.engine import prepare
 from ethos.model.levels import GRAPH_STEPS, base_graph
+from ethos.training.arguments import NOT_ENGINE_ARGUMENTS
 
 prepare()  # without it the engine cannot validate beside a CPU-only torch
 
 from ultralytics import YOLO  # noqa: E402
 
-SKIPPED = {"name", "description", "weights", "device"}
+SKIPPED = NOT_ENGINE_ARGUMENTS | {"device"}
 
 
 def main(project: Path, what: str) -> None:

@@ -37,6 +37,11 @@ class TrainPlan(Spec):
     from_start: bool
     seed: int
 
+    @property
+    def teacher(self) -> str | None:
+        """The variant whose predictions are soft targets."""
+        return self.recipe.teacher
+
 
 class QuantizePlan(Spec):
     """How one variant is quantized."""
@@ -60,6 +65,10 @@ def start_plan(params: Params) -> StartPlan:
         raise SpecError(
             f"specs/recipes/{warm_up.name}.yaml: a warm start cannot itself need a warm start",
             "let its weights come from scratch, official or path",
+        )
+    if warm_up.teacher is not None:
+        raise SpecError(
+            f"specs/recipes/{warm_up.name}.yaml: a warm start cannot have a teacher", "remove 'teacher' from it"
         )
     architecture = _architecture(params, weights.level, weights.activation)
     return StartPlan(weights=weights, seed=params.seed, architecture=architecture, warm_up=warm_up)
@@ -86,6 +95,7 @@ def train_plan(params: Params, variant_name: str) -> TrainPlan:
             f"quantize.per_channel of variant '{variant_name}' is {variant.quantize.per_channel}",
             "train for the weights that are exported: make them the same",
         )
+    _check_teacher(params, variant_name, recipe)
     return TrainPlan(
         variant=variant_name,
         level=variant.level,
@@ -122,8 +132,28 @@ def read_plan(path: Path, model: type[AnySpec]) -> AnySpec:
 
 
 def _recipe(name: str) -> Recipe:
-    """Return a recipe without its description, whose wording is no reason to train again."""
-    return catalog.load("recipe", name).model_copy(update={"description": ""})
+    """Return a recipe without what is no reason to train again: the description's wording, and who is told of the end.
+
+    Who is told may also be a secret, and plans are registered.
+    """
+    return catalog.load("recipe", name).model_copy(update={"description": "", "notify": None})
+
+
+def _check_teacher(params: Params, student: str, recipe: Recipe) -> None:
+    """Refuse a teacher that DVC does not know of: it would not train the student again when the teacher changes."""
+    declared = params.students.get(student)
+    if recipe.teacher == declared:
+        return
+    if recipe.teacher is None:
+        raise SpecError(
+            f"params.yaml: students: '{student}' is taught by '{declared}', but its recipe '{recipe.name}' names no "
+            "teacher",
+            f"remove it from students, or add 'teacher: {declared}' to the recipe",
+        )
+    raise SpecError(
+        f"specs/recipes/{recipe.name}.yaml: teacher '{recipe.teacher}' of '{student}' is not in params.yaml",
+        f"in params.yaml, students: {{{student}: {recipe.teacher}}}, with both among the variants",
+    )
 
 
 def _architecture(params: Params, level: str, activation: Activation) -> Architecture:

@@ -6,6 +6,7 @@ class that it names and a refusal of anything else.
 
 from __future__ import annotations
 
+import hashlib
 import pickle
 from dataclasses import dataclass
 from pathlib import PurePath
@@ -105,16 +106,32 @@ def transfer(model: Network, tensors: Mapping[str, Tensor]) -> Transfer:
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Write named tensors as safetensors, floating point ones as float32."""
+    """Write named tensors as safetensors, floating point ones as float32.
+
+    Raises:
+        ModelError: The file cannot be written, such as on a full disk.
+    """
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
-    save_file(
-        {
-            name: (value.float() if value.is_floating_point() else value).detach().cpu().contiguous()
-            for name, value in tensors.items()
-        },
-        path,
-    )
+    plain = {
+        name: (value.float() if value.is_floating_point() else value).detach().cpu().contiguous()
+        for name, value in tensors.items()
+    }
+    try:
+        save_file(plain, path)
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"{path}: cannot be written: {error}", "free disk space and run it again") from None
+
+
+def tensors_sha256(tensors: Mapping[str, Tensor]) -> str:
+    """Return the SHA-256 of named tensors: name, type, shape and bytes of each, in the order of the names."""
+    digest = hashlib.sha256()
+    for name, value in sorted(tensors.items()):
+        plain = value.detach().cpu().contiguous()
+        digest.update(f"{name} {plain.dtype} {tuple(plain.shape)}\n".encode())
+        digest.update(plain.numpy().tobytes())
+    return digest.hexdigest()
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

@@ -87,6 +87,22 @@ class Run:
             with speaking():
                 self._client.log_batch(self.run_id, metrics=entries[start : start + MAX_METRICS])
 
+    def set_tags(self, tags: Mapping[str, str]) -> None:
+        """Set tags of the run."""
+        with speaking():
+            self._client.log_batch(self.run_id, tags=[self._entities.RunTag(key, value) for key, value in tags.items()])
+
+    def tags(self) -> dict[str, str]:
+        """Return the run's tags."""
+        with speaking():
+            return dict(self._client.get_run(self.run_id).data.tags)
+
+    def history(self, metric: str) -> list[Measured]:
+        """Return all values of a metric, with step and time."""
+        with speaking():
+            entries = self._client.get_metric_history(self.run_id, metric)
+        return [Measured(metric, entry.value, entry.step, entry.timestamp) for entry in entries]
+
     def log_artifact(self, path: Path, folder: str = "") -> None:
         """Store a file with the run, below `folder`."""
         with speaking():
@@ -164,19 +180,31 @@ class Tracking:
     # --- runs ---
 
     @contextmanager
-    def run(self, name: str, tags: Mapping[str, str] | None = None, parent: str | None = None) -> Iterator[Run]:
+    def run(
+        self,
+        name: str,
+        tags: Mapping[str, str] | None = None,
+        parent: str | None = None,
+        go_on_with: str | None = None,
+    ) -> Iterator[Run]:
         """Open a run for the block; it ends as finished, failed or killed as the block does.
 
         Args:
             name: What people see.
             tags: Tags of the run.
             parent: Id of the run that this one belongs to.
+            go_on_with: Id of a run that is opened again in place of a new one; it must be known.
         """
         from mlflow import entities
 
         with speaking(self.tracking_uri):
-            wanted = {**(tags or {}), **({PARENT_TAG: parent} if parent else {})}
-            created = self._client.create_run(self.experiment_id, tags=wanted, run_name=name)
+            if go_on_with is None:
+                wanted = {**(tags or {}), **({PARENT_TAG: parent} if parent else {})}
+                created = self._client.create_run(self.experiment_id, tags=wanted, run_name=name)
+            else:
+                running = entities.RunStatus.to_string(entities.RunStatus.RUNNING)
+                self._client.update_run(go_on_with, status=running)
+                created = self._client.get_run(go_on_with)
         run = Run(created.info.run_id, self._client, entities)
         status = entities.RunStatus.FAILED
         try:

@@ -28,7 +28,7 @@ from ethos.specs.data import (
 )
 from ethos.specs.params import Params, ProtocolParams, RegistryParams
 from ethos.specs.policy import GATE, Objective, Policy, Scenario
-from ethos.specs.recipe import Qat, Recipe, Weights
+from ethos.specs.recipe import Notify, Qat, Recipe, Weights
 from ethos.specs.target import TARGET_FORMS, Budget, RulesTarget, Target, VelaTarget
 from ethos.specs.variant import Level, Quantize, Variant
 
@@ -50,6 +50,7 @@ __all__ = [
     "ImageSize",
     "Level",
     "NamedSpec",
+    "Notify",
     "Objective",
     "Params",
     "Policy",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from ethos.specs.base import Form, Fraction, Positive, Spec
 
@@ -32,6 +32,18 @@ class Params(Spec):
     seed: Annotated[int, Field(ge=0)] = 0
     variants: Annotated[tuple[str, ...], Field(min_length=1)]
     forms: Annotated[tuple[Form, ...], Field(min_length=1)] = ("dense",)
+    # variants whose recipe names a teacher, each with that teacher
+    students: Annotated[dict[str, str], Field(default_factory=dict)]
     targets: Annotated[tuple[str, ...], Field(min_length=1)]
     protocol: ProtocolParams = ProtocolParams()
     registry: RegistryParams = RegistryParams()
+
+    @model_validator(mode="after")
+    def _students_and_teachers_are_variants(self) -> Params:
+        for student, teacher in self.students.items():
+            for name in (student, teacher):
+                if name not in self.variants:
+                    raise ValueError(f"students: '{name}' is not among the variants")
+            if student == teacher:
+                raise ValueError(f"students: '{student}' cannot be its own teacher")
+        return self

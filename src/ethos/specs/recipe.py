@@ -50,10 +50,33 @@ class Qat(Spec):
     per_channel: bool = True
 
 
+class Notify(Spec):
+    """Who is told that a training has ended or failed; the message is a small JSON document.
+
+    `command`: a program and its arguments, which gets the message on its standard input. `url`: an address that it is
+    posted to. `url_env`: the environment variable that holds the address, for one that is a secret.
+    """
+
+    command: tuple[str, ...] | None = None
+    url: str | None = None
+    url_env: str | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> Notify:
+        given = [key for key in ("command", "url", "url_env") if getattr(self, key)]
+        if len(given) != 1:
+            raise ValueError(f"notify takes one of command, url and url_env, got {given or 'nothing'}")
+        if self.url is not None and not self.url.startswith(("http://", "https://")):
+            raise ValueError("notify.url must begin with http:// or https://")
+        return self
+
+
 class Recipe(NamedSpec):
     """Training hyperparameters, named as in Ultralytics' train arguments (its documentation defines each).
 
-    `qat` adds quantization-aware training at the end.
+    Ours are: `weights`; `save_period`, which keeps the weights of every so many epochs beside the best (0 or -1: none);
+    `teacher`, a variant of the run whose predictions are soft targets, and the weights of its class and box part in the
+    loss; `qat`, which adds quantization-aware training at the end; `notify`.
     """
 
     weights: Weights
@@ -75,7 +98,7 @@ class Recipe(NamedSpec):
     cls: Annotated[float, Field(ge=0.0)] = 0.5
     dfl: Annotated[float, Field(ge=0.0)] = 1.5
     patience: Annotated[int, Field(ge=0)] = 100
-    save_period: int = -1
+    save_period: Annotated[int, Field(ge=-1)] = -1
     hsv_h: Fraction = 0.015
     hsv_s: Fraction = 0.7
     hsv_v: Fraction = 0.4
@@ -93,3 +116,12 @@ class Recipe(NamedSpec):
     deterministic: bool = True
     dropout: Fraction = 0.0
     freeze: Annotated[int, Field(ge=0)] = 0
+    teacher: str | None = None
+    teacher_cls: Annotated[float, Field(ge=0.0)] = 1.0
+    teacher_dfl: Annotated[float, Field(ge=0.0)] = 1.0
+    notify: Notify | None = None
+
+    @property
+    def all_epochs(self) -> int:
+        """How many epochs are planned, those of quantization-aware training included."""
+        return self.epochs + (self.qat.epochs if self.qat else 0)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ethos.model.weights import WEIGHTS_FILE, read_tensors
-from ethos.training.train import Epoch, TrainResult, train
+from ethos.training.train import TrainResult, train
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from ethos.model.levels import Architecture, Network
     from ethos.specs import Qat, Recipe
+    from ethos.training.checkpoint import Checkpoints
+    from ethos.training.epoch import Epoch
 
 
 def train_by_recipe(
@@ -27,12 +29,18 @@ def train_by_recipe(
     start: Mapping[str, Tensor] | None = None,
     seed: int = 0,
     on_epoch: Callable[[Epoch], None] = lambda _: None,
+    checkpoints: Checkpoints | None = None,
+    **given: Any,
 ) -> TrainResult:
     """Train as `ethos.training.train.train` does, then as the recipe's `qat` says; epochs are counted on.
 
-    Scores of the later epochs are those of the rounded network, and the weights kept are the best of them.
+    Scores of the later epochs are those of the rounded network, and the weights kept are the best of them. A training
+    killed in those epochs goes on at the first of them: the ranges that rounding follows are in no checkpoint.
     """
-    result = train(architecture, recipe, dataset, into, start=start, seed=seed, on_epoch=on_epoch)
+    common = {"seed": seed, **given}
+    result = train(
+        architecture, recipe, dataset, into, start=start, on_epoch=on_epoch, checkpoints=checkpoints, **common
+    )
     if recipe.qat is None:
         return result
     before = len(result.epochs)
@@ -43,13 +51,17 @@ def train_by_recipe(
         dataset,
         into,
         start=read_tensors(into / WEIGHTS_FILE),
-        seed=seed,
         on_epoch=lambda epoch: on_epoch(replace(epoch, epoch=epoch.epoch + before)),
+        **common,
     )
-    result.epochs += [replace(epoch, epoch=epoch.epoch + before) for epoch in tuned.epochs]
-    result.best_epoch = tuned.best_epoch + before
-    result.seconds += tuned.seconds
-    return result
+    return replace(
+        tuned,
+        epochs=result.epochs + [replace(epoch, epoch=epoch.epoch + before) for epoch in tuned.epochs],
+        best_epoch=tuned.best_epoch + before,
+        seconds=result.seconds + tuned.seconds,
+        transferred=result.transferred,
+        resumed=result.resumed,
+    )
 
 
 def fine_tune(
@@ -60,8 +72,7 @@ def fine_tune(
     into: Path,
     *,
     start: Mapping[str, Tensor],
-    seed: int = 0,
-    on_epoch: Callable[[Epoch], None] = lambda _: None,
+    **given: Any,
 ) -> TrainResult:
     """Train on from `start` with int8 rounding, under the recipe but for what `qat` sets; arguments as in `train`."""
 
@@ -70,5 +81,6 @@ def fine_tune(
 
         round_network(model, qat.per_channel)
 
-    short = recipe.model_copy(update={"epochs": qat.epochs, "lr0": qat.lr0, "warmup_epochs": 0.0, "qat": None})
-    return train(architecture, short, dataset, into, start=start, seed=seed, on_epoch=on_epoch, on_built=rounded)
+    changed = {"epochs": qat.epochs, "lr0": qat.lr0, "warmup_epochs": 0.0, "qat": None, "save_period": -1}
+    short = recipe.model_copy(update=changed)
+    return train(architecture, short, dataset, into, start=start, on_built=rounded, **given)

@@ -10,7 +10,7 @@ from ethos.errors import ModelError
 from ethos.files import read_json, sha256_file, write_json
 from ethos.model.engine import prepare
 from ethos.model.weights import WEIGHTS_FILE, read_tensors, save_tensors
-from ethos.training.train import Epoch, train
+from ethos.training.train import train
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,13 +19,24 @@ if TYPE_CHECKING:
 
     from ethos.plan import StartPlan
     from ethos.specs import Weights
+    from ethos.training.checkpoint import Checkpoints
+    from ethos.training.epoch import Epoch
 
 TENSORS_FILE, RECORD_FILE = "start.safetensors", "start.json"
 INSTEAD = "use weights from path, warm_start or scratch in the recipe"
 
 
-def make_start(plan: StartPlan, dataset: Path, into: Path, on_epoch: Callable[[Epoch], None]) -> None:
+def make_start(
+    plan: StartPlan,
+    dataset: Path,
+    into: Path,
+    on_epoch: Callable[[Epoch], None] = lambda _: None,
+    tell: Callable[[str], None] = lambda _: None,
+    checkpoints: Checkpoints | None = None,
+) -> None:
     """Write start.json, and start.safetensors unless training starts from scratch, into `into`.
+
+    A warm start is trained as `train_network` does, which says what the last three arguments are.
 
     Raises:
         ModelError: The weights file is missing, unreadable, or cannot be fetched.
@@ -33,7 +44,16 @@ def make_start(plan: StartPlan, dataset: Path, into: Path, on_epoch: Callable[[E
     weights = plan.weights
     record: dict[str, Any] = {"schema": 1, "source": weights.source}
     if plan.architecture is not None and plan.warm_up is not None:
-        result = train(plan.architecture, plan.warm_up, dataset, into, seed=plan.seed, on_epoch=on_epoch)
+        result = train(
+            plan.architecture,
+            plan.warm_up,
+            dataset,
+            into,
+            seed=plan.seed,
+            on_epoch=on_epoch,
+            tell=tell,
+            checkpoints=checkpoints,
+        )
         (into / WEIGHTS_FILE).rename(into / TENSORS_FILE)
         record |= {
             "recipe": plan.warm_up.name,

@@ -6,20 +6,19 @@ of the engine's fitness on the validation side, are kept as plain tensors.
 
 from __future__ import annotations
 
-import math
-import os
 import shutil
 import tempfile
 import time
-from contextlib import redirect_stdout
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ethos.errors import ModelError
 from ethos.model.engine import prepare
 from ethos.model.levels import Architecture, Network, build
-from ethos.model.weights import Transfer, save_model, transfer
+from ethos.model.weights import Transfer, save_model, tensors_sha256, transfer
+from ethos.training.arguments import engine_data, view_of
+from ethos.training.checkpoint import Checkpoints
+from ethos.training.recovery import Session
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -27,40 +26,32 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ethos.specs import Recipe
-
-NOT_ENGINE_ARGUMENTS = {"name", "description", "weights", "qat"}
-METRICS = {
-    "metrics/precision(B)": "precision",
-    "metrics/recall(B)": "recall",
-    "metrics/mAP50(B)": "map50",
-    "metrics/mAP50-95(B)": "map50_95",
-}
+    from ethos.training.distill import Teacher
+    from ethos.training.epoch import Epoch
 
 
 @dataclass(frozen=True)
-class Epoch:
-    """What one epoch gave; losses are means over the epoch, scores are of the validation side."""
+class Trainee:
+    """What is trained.
 
-    epoch: int
-    train_box_loss: float
-    train_cls_loss: float
-    train_dfl_loss: float
-    val_box_loss: float
-    val_cls_loss: float
-    val_dfl_loss: float
-    precision: float
-    recall: float
-    map50: float
-    map50_95: float
-    lr: float
-    images_per_second: float
-    seconds: float
-    memory_mib: float
+    Args:
+        names: The classes, in label order.
+        make: Returns the network with the weights that training begins from, the same at each call.
+        save: Writes a trained network into a folder, with all that is needed to load it again.
+    """
+
+    names: tuple[str, ...]
+    make: Callable[[], Network]
+    save: Callable[[Path, Network], None]
 
 
 @dataclass
 class TrainResult:
-    """A finished training: every epoch, which one was kept, and where the weights came from."""
+    """A finished training: every epoch, which one was kept, and where the weights came from.
+
+    `batch` is the recipe's, or what memory allowed; `tensors_sha256` is of the weights that were kept; `resumed` are
+    the epochs after which an earlier process had ended.
+    """
 
     epochs: list[Epoch] = field(default_factory=list)
     best_epoch: int = 0
@@ -68,6 +59,9 @@ class TrainResult:
     transferred: Transfer = field(default_factory=lambda: Transfer(0, 0))
     seconds: float = 0.0
     device: str = ""
+    batch: int = 0
+    tensors_sha256: str = ""
+    resumed: list[int] = field(default_factory=list)
 
     @property
     def best(self) -> Epoch:
@@ -83,10 +77,10 @@ def train(
     *,
     start: Mapping[str, Tensor] | None = None,
     seed: int = 0,
-    on_epoch: Callable[[Epoch], None] = lambda _: None,
     on_built: Callable[[Network], object] = lambda _: None,
+    **given: Any,
 ) -> TrainResult:
-    """Train a network and write its best weights with their architecture into `into`.
+    """Train a network that is built from its architecture, as `train_network` does.
 
     Args:
         architecture: The network.
@@ -95,132 +89,81 @@ def train(
         into: Folder for weights.safetensors and architecture.json.
         start: Named tensors to begin from; those that match by name and shape are taken.
         seed: Seed of initial weights, order and augmentation.
-        on_epoch: Called after each epoch.
         on_built: Called with the network before it is trained; it may change how it computes, not its parameters.
+        given: As for `train_network`.
+    """
+    transferred = Transfer(0, 0)
+
+    def make() -> Network:
+        nonlocal transferred
+        model = build(architecture, seed)
+        if start is not None:
+            transferred = transfer(model, start)
+        on_built(model)
+        return model
+
+    def save(folder: Path, model: Network) -> None:
+        save_model(folder, model, architecture)
+
+    trainee = Trainee(architecture.names, make, save)
+    result = train_network(trainee, recipe, dataset, into, seed=seed, **given)
+    result.transferred = transferred
+    return result
+
+
+def train_network(
+    trainee: Trainee,
+    recipe: Recipe,
+    dataset: Path,
+    into: Path,
+    *,
+    seed: int = 0,
+    on_epoch: Callable[[Epoch], None] = lambda _: None,
+    tell: Callable[[str], None] = lambda _: None,
+    checkpoints: Checkpoints | None = None,
+    teacher: Teacher | None = None,
+) -> TrainResult:
+    """Train a network and write its best weights into `into`.
+
+    Args:
+        trainee: The network, and how it is written.
+        recipe: Hyperparameters.
+        dataset: Materialised data set with train and val sides.
+        into: Folder for what `trainee.save` writes, and for epochs/ with the recipe's `save_period`.
+        seed: Seed of order and augmentation.
+        on_epoch: Called after each epoch, those of the checkpoint that the training goes on from included.
+        tell: Called with what a user should know: a smaller batch, a training that goes on, a checkpoint not written.
+        checkpoints: Where checkpoints are written after each epoch, and gone on from; None keeps them while training.
+        teacher: A network whose predictions are soft targets beside the labels.
 
     Returns:
         Every epoch, and which one's weights were kept.
 
     Raises:
-        ModelError: The engine refuses the recipe, such as its device, the loss is not finite, or memory runs out.
+        ModelError: The engine refuses the recipe, such as its device, the loss is not finite, or memory runs out
+            with a batch of 1.
     """
     prepare()
-    from ethos.training.trainer import make_trainer
-
     began = time.perf_counter()
-    model = build(architecture, seed)
-    result = TrainResult(parameters=sum(parameter.numel() for parameter in model.parameters()))
-    if start is not None:
-        result.transferred = transfer(model, start)
-    on_built(model)
-    best: dict[str, Any] = {"fitness": -math.inf}
-
-    def after_epoch(trainer: Any, seconds: float) -> None:
-        epoch = _epoch_of(trainer, seconds)
-        if not math.isfinite(epoch.train_box_loss + epoch.train_cls_loss + epoch.train_dfl_loss):
-            raise ModelError(f"epoch {epoch.epoch}: the loss is not finite", "lower lr0 in the recipe")
-        if trainer.fitness > best["fitness"]:
-            best.update(fitness=trainer.fitness, state=_copy_of(trainer.ema.ema))
-            result.best_epoch = epoch.epoch
-        result.epochs.append(epoch)
-        on_epoch(epoch)
-
     scratch = Path(tempfile.mkdtemp(prefix="ethos-train-"))
     try:
-        data = _data_of(_view_of(dataset, scratch), architecture)
-        try:
-            trainer = make_trainer(model, data, _arguments(recipe, scratch, seed), after_epoch)
-        except ValueError as error:
-            reason, _, _ = str(error).strip().partition("\n")
-            raise ModelError(f"recipe '{recipe.name}': {reason}", "correct the recipe") from None
-        result.device = str(trainer.device)
-        _run(trainer)
+        place = checkpoints or Checkpoints(scratch / "checkpoints")
+        data = engine_data(view_of(dataset, scratch), trainee.names)
+        session = Session(trainee.make, recipe, data, scratch, seed, place, teacher, on_epoch, tell)
+        session.run()
+        model = trainee.make()
+        model.load_state_dict(session.best.state)
+        trainee.save(into, model)
+        place.copy_numbered(into)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-    model.load_state_dict(best["state"])
-    save_model(into, model, architecture)
-    result.seconds = time.perf_counter() - began
-    return result
-
-
-def _run(trainer: Any) -> None:
-    try:
-        # some of the engine's progress bars cannot be switched off
-        with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere):
-            trainer.train()
-    except (MemoryError, RuntimeError) as error:
-        if isinstance(error, MemoryError) or "out of memory" in str(error) or "can't allocate" in str(error):
-            raise ModelError("training ran out of memory", "lower batch or imgsz in the recipe") from None
-        raise
-
-
-def _arguments(recipe: Recipe, scratch: Path, seed: int) -> dict[str, Any]:
-    """Return the recipe as Ultralytics' train arguments, with all that reaches outside the run switched off."""
-    return {
-        **recipe.model_dump(exclude=NOT_ENGINE_ARGUMENTS),
-        "device": recipe.device or None,
-        "seed": seed,
-        "task": "detect",
-        "mode": "train",
-        "model": "network.yaml",
-        "pretrained": False,
-        "save_dir": str(scratch),
-        "exist_ok": True,
-        "plots": False,
-        "save": False,
-        "verbose": False,
-        "erasing": 0.0,
-        "auto_augment": None,
-    }
-
-
-def _view_of(dataset: Path, scratch: Path) -> Path:
-    """Return a folder that shows the data set through links; the engine writes its label cache beside the labels."""
-    view = scratch / "dataset"
-    for kind in ("images", "labels"):
-        (view / kind).mkdir(parents=True)
-        for side in ("train", "val"):
-            (view / kind / side).symlink_to((dataset / kind / side).resolve(), target_is_directory=True)
-    return view
-
-
-def _data_of(root: Path, architecture: Architecture) -> dict[str, Any]:
-    """Return the data set as the engine's data dictionary; its own reader would fetch a font."""
-    return {
-        "path": root,
-        "train": str(root / "images" / "train"),
-        "val": str(root / "images" / "val"),
-        "names": dict(enumerate(architecture.names)),
-        "nc": len(architecture.names),
-        "channels": 3,
-    }
-
-
-def _epoch_of(trainer: Any, seconds: float) -> Epoch:
-    import psutil
-
-    losses = {name: float(value) for name, value in trainer.tloss.items()}
-    metrics = {key: float(value) for key, value in trainer.metrics.items()}
-    return Epoch(
-        epoch=trainer.epoch + 1,
-        train_box_loss=losses["box_loss"],
-        train_cls_loss=losses["cls_loss"],
-        train_dfl_loss=losses["dfl_loss"],
-        val_box_loss=metrics["val/box_loss"],
-        val_cls_loss=metrics["val/cls_loss"],
-        val_dfl_loss=metrics["val/dfl_loss"],
-        **{ours: metrics[theirs] for theirs, ours in METRICS.items()},
-        lr=float(trainer.optimizer.param_groups[0]["lr"]),
-        images_per_second=len(trainer.train_loader.dataset) / seconds,
-        seconds=seconds,
-        memory_mib=psutil.Process().memory_info().rss / 2**20,
+    return TrainResult(
+        epochs=session.epochs,
+        best_epoch=session.best.epoch,
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        seconds=session.seconds_before + time.perf_counter() - began,
+        device=session.device,
+        batch=session.recipe.batch,
+        tensors_sha256=tensors_sha256(model.state_dict()),
+        resumed=session.resumed,
     )
-
-
-def _copy_of(model: Network) -> dict[str, Tensor]:
-    return {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
-
-
-def epoch_row(epoch: Epoch) -> dict[str, float]:
-    """Return an epoch as a flat row, as it stands in epochs.csv."""
-    return {key: value if key == "epoch" else float(f"{value:.6g}") for key, value in asdict(epoch).items()}
