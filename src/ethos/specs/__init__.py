@@ -30,7 +30,7 @@ from ethos.specs.params import Params, ProtocolParams, RegistryParams
 from ethos.specs.policy import GATE, Objective, Policy, Scenario
 from ethos.specs.recipe import Recipe, Weights
 from ethos.specs.target import TARGET_FORMS, Budget, RulesTarget, Target, VelaTarget
-from ethos.specs.variant import Level, Quantize, Variant
+from ethos.specs.variant import Importance, Level, Prune, PruneTarget, Quantize, Variant
 
 __all__ = [
     "GATE",
@@ -48,6 +48,7 @@ __all__ = [
     "Form",
     "Fraction",
     "ImageSize",
+    "Importance",
     "Level",
     "NamedSpec",
     "Objective",
@@ -55,6 +56,8 @@ __all__ = [
     "Policy",
     "Positive",
     "ProtocolParams",
+    "Prune",
+    "PruneTarget",
     "Quantize",
     "Recipe",
     "RegistryParams",

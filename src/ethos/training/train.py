@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from ethos.specs import Recipe
 
-NOT_ENGINE_ARGUMENTS = {"name", "description", "weights"}
+NOT_ENGINE_ARGUMENTS = {"name", "description", "weights", "recovery"}
 METRICS = {
     "metrics/precision(B)": "precision",
     "metrics/recall(B)": "recall",
