@@ -5,10 +5,15 @@ A misspelt or malformed spec stops here, before any work is done.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from ethos import catalog
 from ethos.files import new_folder
-from ethos.plan import quantize_plan, start_plan, train_plan, write_plan
+from ethos.plan import prune_plan, quantize_plan, start_plan, train_plan, write_plan
 from pipelines import OUTPUTS, run
+
+if TYPE_CHECKING:
+    from ethos.specs import Spec
 
 START = "--start"
 
@@ -16,10 +21,13 @@ START = "--start"
 def main(variant: str) -> None:
     """Write outputs/plan/VARIANT, or outputs/plan/start with the argument --start."""
     params = catalog.load_params()
+    plans: dict[str, Spec]
     if variant == START:
         plans = {"start.yaml": start_plan(params)}
     else:
         plans = {"train.yaml": train_plan(params, variant), "quantize.yaml": quantize_plan(params, variant)}
+        if variant in params.pruned:
+            plans["prune.yaml"] = prune_plan(params, variant)
     with new_folder(OUTPUTS / "plan" / variant.lstrip("-")) as folder:
         for name, plan in plans.items():
             write_plan(folder / name, plan)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 PACKAGES = ("ethos", "ethos_runtime", "pipelines")
 MODULES = sorted(path.stem for path in (ROOT / "pipelines").glob("*.py") if path.stem != "__init__")
 # code that a stage does not run but copies into what it makes
-COPIED = {"register": {Path("src/ethos_runtime")}}
+COPIED = dict.fromkeys(("register", "register-pruned"), {Path("src/ethos_runtime")})
 STAGES: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
 
 
@@ -89,11 +89,12 @@ def test_dvc_resolves_every_stage(resolved: dict[str, Any]) -> None:
     params = catalog.load_params()
     singles = {name for name, stage in STAGES.items() if "matrix" not in stage}
     by_variant = {f"{name}@{variant}" for name in ("plan", "train") for variant in params.variants}
+    by_variant |= {f"prune@{variant}" for variant in params.pruned}
+    suffix = {"dense": "", "pruned": "-pruned"}
     by_form = {
-        f"{name}@{variant}-{form}"
+        f"{name}{suffix[form]}@{variant}-{form}"
         for name in ("quantize", "analyze", "evaluate", "register")
-        for variant in params.variants
-        for form in params.forms
+        for variant, form in params.candidates
     }
     assert set(resolved) == singles | by_variant | by_form
 

@@ -20,6 +20,11 @@ class SplitC2f(nn.Module):
     channels each compute the same numbers. Built from a C2f, whose weights it takes over.
     """
 
+    cv0: nn.Module
+    cv1: nn.Module
+    cv2: nn.Module
+    m: nn.ModuleList
+
     def __init__(self, block: Any) -> None:
         super().__init__()
         _take_over(self, block)
@@ -34,6 +39,11 @@ class SplitC2f(nn.Module):
 
 class SplitC2PSA(nn.Module):
     """C2PSA in the same form as `SplitC2f`: attention works on the result of a convolution of its own."""
+
+    cv0: nn.Module
+    cv1: nn.Module
+    cv2: nn.Module
+    m: nn.Sequential
 
     def __init__(self, block: Any) -> None:
         super().__init__()

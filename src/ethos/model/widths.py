@@ -52,6 +52,21 @@ def set_widths(network: Network, widths: Mapping[str, tuple[int, int]]) -> None:
             modules[parent].bn = _narrow_norm(norm, given)
 
 
+def require_widths(network: nn.Module, widths: Mapping[str, tuple[int, int]]) -> None:
+    """Refuse a network whose convolutions do not have these widths.
+
+    Raises:
+        ModelError: With the first layer that differs.
+    """
+    found = widths_of(network)
+    for name in sorted({*found, *widths}):
+        if found.get(name) != widths.get(name):
+            raise ModelError(
+                f"layer '{name}' has {found.get(name)} input and output channels instead of {widths.get(name)}",
+                "a pruned network changed its shape; please report it",
+            )
+
+
 def depthwise(conv: nn.Conv2d) -> bool:
     """Whether each channel is convolved alone."""
     return bool(conv.groups > 1 and conv.groups == conv.in_channels == conv.out_channels)

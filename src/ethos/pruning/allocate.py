@@ -63,8 +63,8 @@ def check_goals(goals: Sequence[Goal], full: Mapping[str, int]) -> None:
         dense = goal.cost.total(full)
         if dense <= goal.limit:
             raise SpecError(
-                f"prune target {goal.cost.name} <= {goal.limit:,.0f} is already met: the dense network has {dense:,.0f}",
-                "lower the target, or leave the variant's prune section out",
+                f"prune goal {goal.cost.name} <= {goal.limit:,.0f} is already met: unpruned it has {dense:,.0f}",
+                "lower the goal, or leave the variant's prune section out",
             )
 
 
@@ -204,6 +204,6 @@ def _all_met(goals: Sequence[Goal], widths: Mapping[str, int]) -> bool:
 def _out_of_reach(goals: Sequence[Goal], widths: Mapping[str, int]) -> ModelError:
     goal = next(goal for goal in goals if not goal.met(widths))
     return ModelError(
-        f"prune target {goal.cost.name} <= {goal.limit:,.0f} cannot be reached, {goal.cost.total(widths):,.0f} is left",
-        "raise the target or max_layer_ratio, or keep fewer layers",
+        f"prune goal {goal.cost.name} <= {goal.limit:,.0f} cannot be reached, {goal.cost.total(widths):,.0f} is left",
+        "raise the goal or max_layer_ratio, or keep fewer layers",
     )

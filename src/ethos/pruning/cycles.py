@@ -184,7 +184,7 @@ class Curves:
         inside = width - periods * half
         wider = next(each for each in GRID if each >= inside)
         period = self._cycles[kind, end, GRID[-1]] - self._cycles[kind, end, half]
-        return self._cycles[kind, end, wider] + periods * period
+        return float(self._cycles[kind, end, wider] + periods * period)
 
 
 def measure_curves(structure: Structure, target: VelaTarget) -> Curves:

@@ -124,9 +124,7 @@ class Tracer:
 
     def group(self, name: str, indices: Sequence[int]) -> Any:
         """Return Torch-Pruning's group for some of a group's channels."""
-        return self._graph.get_pruning_group(
-            self._modules[name], torch_pruning.prune_conv_out_channels, list(indices)
-        )
+        return self._graph.get_pruning_group(self._modules[name], torch_pruning.prune_conv_out_channels, list(indices))
 
     def prune(self, removed: Mapping[str, Sequence[int]]) -> None:
         """Take channels out of the network, by group."""
@@ -163,7 +161,8 @@ class Tracer:
             if conv in seen or conv in fixed:
                 continue
             found = self.group(name, range(conv.out_channels))
-            gives, takes = [], {}
+            gives: list[str] = []
+            takes: dict[str, int] = {}
             stays = False
             for dependency, indices in found:
                 module = dependency.target.module

@@ -28,9 +28,10 @@ if TYPE_CHECKING:
     from ethos.model.levels import Architecture, Network
     from ethos.pruning.allocate import Widths
     from ethos.pruning.cycles import Curves
-    from ethos.specs import Prune, PruneTarget, VelaTarget
+    from ethos.specs import Prune, PruneGoal, VelaTarget
 
-Given, Found = TypeVar("Given"), TypeVar("Found")
+Given = TypeVar("Given")
+Found = TypeVar("Found")
 # a reduction by a smaller share of the channels is none
 NOTICEABLE = 0.005
 
@@ -76,8 +77,8 @@ def shrink(network: Network, architecture: Architecture, aim: Aim, step: int, sc
         scratch: Folder for temporary files.
 
     Raises:
-        SpecError: A target is met already, or a layer to keep is not there.
-        ModelError: Nothing can be pruned, the targets cannot be reached, or about nothing would go.
+        SpecError: A goal is met already, or a layer to keep is not there.
+        ModelError: Nothing can be pruned, the goals cannot be reached, or about nothing would go.
     """
     view = look(network, aim, scratch)
     goals = goals_of(view, aim, step)
@@ -111,7 +112,7 @@ def look(network: Network, aim: Aim, scratch: Path) -> View:
         "parameters": Parameters(structure, parameters),
     }
     drawer = Drawer(network, exported, structure)
-    names = sorted({each.on for each in aim.options.targets if each.on})
+    names = sorted({each.target for each in aim.options.goals if each.target})
     costs |= dict(zip(names, side_by_side(partial(_cycles, aim, structure, drawer), names), strict=True))
     if not aim.dense:
         aim.dense = structure.full
@@ -133,28 +134,26 @@ def goals_of(view: View, aim: Aim, step: int) -> list[Goal]:
         SpecError: The dense network meets one already.
     """
     options = aim.options
-    wanted = [(str(each.on or each.quantity), _share(each, aim)) for each in options.targets]
+    wanted = [(str(each.target or each.quantity), _share(each, aim)) for each in options.goals]
     if options.ratio is not None:
         wanted.append(("channels", 1 - options.ratio))
     if step == 1:
         check_goals([Goal(view.costs[name], aim.totals[name] * share) for name, share in wanted], view.structure.full)
-    return [
-        Goal(view.costs[name], aim.totals[name] * share ** (step / options.steps)) for name, share in wanted
-    ]
+    return [Goal(view.costs[name], aim.totals[name] * share ** (step / options.steps)) for name, share in wanted]
 
 
-def _share(target: PruneTarget, aim: Aim) -> float:
-    """Return a target as a share of the dense network's quantity."""
-    if target.share is not None:
-        return target.share
-    return float(target.at_most or 0) / aim.totals[str(target.on or target.quantity)]
+def _share(goal: PruneGoal, aim: Aim) -> float:
+    """Return a goal as a share of the dense network's quantity."""
+    if goal.share is not None:
+        return goal.share
+    return float(goal.at_most or 0) / aim.totals[str(goal.target or goal.quantity)]
 
 
 def allocate(view: View, goals: Sequence[Goal], aim: Aim, scores: dict[str, NDArray[np.float64]]) -> Widths:
     """Return the width of each group.
 
     Raises:
-        ModelError: The targets cannot be reached.
+        ModelError: The goals cannot be reached.
     """
     options, full = aim.options, view.structure.full
     limits = Limits(options.channel_multiple, options.max_layer_ratio, aim.dense)

@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ethos.errors import ModelError
-from ethos.pruning.writer import NO_ACTIVATION, RELU, SAME, UNIT_SCALE, UNIT_ZERO_POINT, Writer
+from ethos.pruning.writer import (
+    NO_ACTIVATION,
+    RELU,
+    SAME,
+    SCALE,
+    UNIT_SCALE,
+    UNIT_ZERO_POINT,
+    ZERO_POINT,
+    Writer,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -141,8 +150,8 @@ def _elementwise(kind: str, options: str) -> Callable[[_Sketch, Any], None]:
 def _unary(kind: str, options: str = "", unit: bool = False, **values: Any) -> Callable[[_Sketch, Any], None]:
     def draw(sketch: _Sketch, node: Any) -> None:
         place = sketch.places[node.input[0]]
-        scale = {"scale": UNIT_SCALE, "zero_point": UNIT_ZERO_POINT} if unit else {}
-        result = sketch.writer.map(node.output[0], sketch.writer.shape(place), **scale)
+        quantized = (UNIT_SCALE, UNIT_ZERO_POINT) if unit else (SCALE, ZERO_POINT)
+        result = sketch.writer.map(node.output[0], sketch.writer.shape(place), *quantized)
         given = {ours: _attributes(node)[theirs] for ours, theirs in values.items() if isinstance(theirs, str)}
         fixed = {ours: value for ours, value in values.items() if not isinstance(value, str)}
         sketch.writer.operator(kind, [place], result, options, **given, **fixed)
@@ -183,9 +192,7 @@ def _resize(sketch: _Sketch, node: Any) -> None:
     shape = (1, *sketch.shapes[node.output[0]][2:], sketch.writer.shape(source)[3])
     size = sketch.writer.constant(f"{node.output[0]}/size", np.array(shape[1:3], np.int32))
     result = sketch.writer.map(node.output[0], shape)
-    sketch.writer.operator(
-        "RESIZE_NEAREST_NEIGHBOR", [source, size], result, "ResizeNearestNeighborOptions"
-    )
+    sketch.writer.operator("RESIZE_NEAREST_NEIGHBOR", [source, size], result, "ResizeNearestNeighborOptions")
     sketch.keep(node.output[0], result)
 
 

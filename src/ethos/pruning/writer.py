@@ -114,9 +114,7 @@ class Writer:
             "fusedActivationFunction": activation,
         }
         if depthwise:
-            self.operator(
-                "DEPTHWISE_CONV_2D", operands, result, "DepthwiseConv2DOptions", depthMultiplier=1, **common
-            )
+            self.operator("DEPTHWISE_CONV_2D", operands, result, "DepthwiseConv2DOptions", depthMultiplier=1, **common)
         else:
             self.operator("CONV_2D", operands, result, "Conv2DOptions", **common)
         return result

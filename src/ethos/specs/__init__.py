@@ -30,7 +30,7 @@ from ethos.specs.params import Params, ProtocolParams, RegistryParams
 from ethos.specs.policy import GATE, Objective, Policy, Scenario
 from ethos.specs.recipe import Recipe, Weights
 from ethos.specs.target import TARGET_FORMS, Budget, RulesTarget, Target, VelaTarget
-from ethos.specs.variant import Importance, Level, Prune, PruneTarget, Quantize, Variant
+from ethos.specs.variant import Importance, Level, Prune, PruneGoal, Quantize, Variant
 
 __all__ = [
     "GATE",
@@ -57,7 +57,7 @@ __all__ = [
     "Positive",
     "ProtocolParams",
     "Prune",
-    "PruneTarget",
+    "PruneGoal",
     "Quantize",
     "Recipe",
     "RegistryParams",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from ethos.specs.base import Form, Fraction, Positive, Spec
 
@@ -25,13 +25,25 @@ class RegistryParams(Spec):
 
 
 class Params(Spec):
-    """What a run varies (params.yaml)."""
+    """What a run varies (params.yaml). `pruned` are the variants that also have a pruned form."""
 
     dataset: str
     recipe: str
     seed: Annotated[int, Field(ge=0)] = 0
     variants: Annotated[tuple[str, ...], Field(min_length=1)]
-    forms: Annotated[tuple[Form, ...], Field(min_length=1)] = ("dense",)
+    pruned: tuple[str, ...] = ()
     targets: Annotated[tuple[str, ...], Field(min_length=1)]
     protocol: ProtocolParams = ProtocolParams()
     registry: RegistryParams = RegistryParams()
+
+    @model_validator(mode="after")
+    def _pruned_are_variants(self) -> Params:
+        if strangers := [name for name in self.pruned if name not in self.variants]:
+            raise ValueError(f"pruned: '{strangers[0]}' is not among the variants")
+        return self
+
+    @property
+    def candidates(self) -> tuple[tuple[str, Form], ...]:
+        """Return what is quantized, analyzed, evaluated and registered: every variant, then the pruned forms."""
+        dense: tuple[tuple[str, Form], ...] = tuple((variant, "dense") for variant in self.variants)
+        return dense + tuple((variant, "pruned") for variant in self.pruned)

@@ -44,23 +44,23 @@ class Quantize(Spec):
     max_kib_per_kparameter: Annotated[float, Field(gt=0.0)] = 2.0
 
 
-class PruneTarget(Spec):
+class PruneGoal(Spec):
     """What pruning must reach: at most a share of the dense network's quantity, or at most a number.
 
-    Cycles are Vela's estimate on the target `on`, parameters and MACs are counted, all for the input size of training.
+    Cycles are Vela's estimate for `target`, parameters and MACs are counted, all for the input size of training.
     """
 
     quantity: Literal["macs", "parameters", "cycles"]
     share: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None
     at_most: Positive | None = None
-    on: str | None = None
+    target: str | None = None
 
     @model_validator(mode="after")
-    def _complete(self) -> PruneTarget:
+    def _complete(self) -> PruneGoal:
         if (self.share is None) == (self.at_most is None):
             raise ValueError("give exactly one of 'share' and 'at_most'")
-        if (self.quantity == "cycles") != (self.on is not None):
-            raise ValueError("'on' names the target of cycles, and of nothing else")
+        if (self.quantity == "cycles") != (self.target is not None):
+            raise ValueError("'target' names the NPU of cycles, and is for nothing else")
         return self
 
 
@@ -68,10 +68,10 @@ class Prune(Spec):
     """Structured pruning of a trained network.
 
     Attributes:
-        method: Which groups of channels give how many. `cost`: those that save most of the targets' quantities for
+        method: Which groups of channels give how many. `cost`: those that save most of the goals' quantities for
             what they lose; `importance`: the least important, whatever they save; `uniform`: all the same share.
-        ratio: Share of all channels to remove, instead of targets.
-        targets: What must be reached, all of them.
+        ratio: Share of all channels to remove, instead of goals.
+        goals: What must be reached, all of them.
         steps: Iterations, each pruned and trained again; 1 prunes in one go.
         channel_multiple: What is left of a group is a multiple of this.
         max_layer_ratio: Largest share of a group that may go.
@@ -86,7 +86,7 @@ class Prune(Spec):
 
     method: Literal["cost", "importance", "uniform"] = "cost"
     ratio: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None
-    targets: tuple[PruneTarget, ...] = ()
+    goals: tuple[PruneGoal, ...] = ()
     steps: Positive = 1
     channel_multiple: Annotated[int, Field(ge=1, le=64)] = 16
     max_layer_ratio: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.75
@@ -99,8 +99,8 @@ class Prune(Spec):
 
     @model_validator(mode="after")
     def _one_aim(self) -> Prune:
-        if (self.ratio is None) == (not self.targets):
-            raise ValueError("give exactly one of 'ratio' and 'targets'")
+        if (self.ratio is None) == (not self.goals):
+            raise ValueError("give exactly one of 'ratio' and 'goals'")
         return self
 
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from ethos.errors import ModelError
 from ethos.model.engine import prepare
 from ethos.model.levels import Architecture, Network, build
-from ethos.model.weights import Transfer, save_model, transfer
+from ethos.model.weights import Transfer, require_shapes, save_model, shapes_of, transfer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -111,8 +111,10 @@ def train(
     if start is not None:
         result.transferred = transfer(model, start)
     best: dict[str, Any] = {"fitness": -math.inf}
+    shapes = shapes_of(model)
 
     def after_epoch(trainer: Any, seconds: float) -> None:
+        require_shapes(trainer.model, shapes)
         epoch = _epoch_of(trainer, seconds)
         if not math.isfinite(epoch.train_box_loss + epoch.train_cls_loss + epoch.train_dfl_loss):
             raise ModelError(f"epoch {epoch.epoch}: the loss is not finite", "lower lr0 in the recipe")
