@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 PACKAGES = ("ethos", "ethos_runtime", "pipelines")
 MODULES = sorted(path.stem for path in (ROOT / "pipelines").glob("*.py") if path.stem != "__init__")
 # code that a stage does not run but copies into what it makes
-COPIED = dict.fromkeys(("register", "register-pruned"), {Path("src/ethos_runtime")})
+COPIED = {stage: {Path("src/ethos_runtime")} for stage in ("register", "register-pruned")}
 STAGES: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
 
 

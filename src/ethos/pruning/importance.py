@@ -29,6 +29,10 @@ def score_channels(tracer: Tracer, kind: Importance) -> dict[str, NDArray[np.flo
     Raises:
         ModelError: The network has no such scores: it lacks batch norms or gradients, or weights are not finite.
     """
+    if kind == "taylor" and all(each.grad is None for each in tracer.network.parameters()):
+        raise ModelError(
+            "importance 'taylor' needs gradients of the loss", "accumulate them, or use another importance"
+        )
     score = SCORES[kind]()
     found = {}
     for name, group in tracer.groups.items():

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ethos.errors import ModelError
+from ethos.model.blocks import split_blocks
 from ethos.model.weights import load_model, save_model
 from ethos.model.widths import require_widths, widths_of
 from ethos.pruning.measure import Measured, measure
@@ -96,6 +97,8 @@ def run_schedule(
     network, architecture = load_model(dense)
     if architecture.widths is not None:
         raise ModelError(f"{dense}: is pruned already", "prune the dense form")
+    # before gradients are accumulated: splitting makes new tensors
+    split_blocks(network)
     aim = Aim(plan.options, plan.imgsz, {target.name: target for target in plan.targets})
     with tempfile.TemporaryDirectory(prefix="ethos-prune-") as name:
         scratch = Path(name)
@@ -201,8 +204,6 @@ def _best(iterations: list[Iteration], on: str) -> Iteration:
 
 def _layers(dense: Network, kept: Network) -> list[dict[str, Any]]:
     """Return input and output channels of each convolution before and after."""
-    from ethos.model.blocks import split_blocks
-
     split_blocks(dense)
     after = widths_of(kept)
     return [{"name": name, "dense": list(each), "pruned": list(after[name])} for name, each in widths_of(dense).items()]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from ethos.compress.convert import export_onnx
 from ethos.errors import ModelError
+from ethos.model.blocks import split_blocks
 from ethos.model.head import output_names, to_export_form
 from ethos.model.widths import widths_of
 from ethos.pruning.allocate import Goal, Kept, Limits, by_worth, check_goals, uniform
@@ -121,9 +122,11 @@ def look(network: Network, aim: Aim, scratch: Path) -> View:
 
 
 def export_network(network: Network, imgsz: int, path: Path) -> Path:
-    """Write a network in its export form as ONNX; the network itself stays as it is."""
+    """Write a network in its export form as ONNX, blocks split; the network itself stays as it is."""
     strides = [int(stride) for stride in network.stride]
-    export_onnx(to_export_form(copy.deepcopy(network)), (imgsz, imgsz), output_names(strides), path)
+    split = copy.deepcopy(network)
+    split_blocks(split)
+    export_onnx(to_export_form(split), (imgsz, imgsz), output_names(strides), path)
     return path
 
 

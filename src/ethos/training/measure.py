@@ -19,15 +19,18 @@ if TYPE_CHECKING:
     from ethos.model.levels import Architecture, Network
     from ethos.specs import Recipe
 
+LOSSES = ("box_loss", "cls_loss", "dfl_loss")
+
 
 def validate(network: Network, architecture: Architecture, recipe: Recipe, dataset: Path) -> dict[str, float]:
     """Return precision, recall, map50 and map50_95 on the validation side, as an epoch of a training gives them."""
     import torch
 
     with _engine(network, architecture, recipe, dataset) as trainer:
-        # an epoch of training leaves these; the validator adds its own under the same names
-        trainer.loss_items = {name: torch.zeros(()) for name in trainer.loss_names}
-        metrics, _ = trainer.validate()
+        # an epoch of training leaves these, and the validator looks at them
+        trainer.epoch = 0
+        trainer.loss_items = {name: torch.zeros(()) for name in LOSSES}
+        metrics = trainer.validator(trainer)
     return {ours: float(metrics[theirs]) for theirs, ours in METRICS.items()}
 
 
