@@ -31,6 +31,7 @@ MANIFEST = "manifest.json"
 CARD = "model_card.md"
 VELA = "vela"
 NO_COMMIT = "none"
+DENSE = "dense"
 REPAIR = "run: dvc repro"
 
 
@@ -108,7 +109,7 @@ class Candidate:
         found["macs"] = float(self.quantize["macs"])
         for target, report in self.npu["targets"].items():
             found |= {f"npu.{target}.{name}": float(report[name]) for name in NPU_FIGURES if _is_number(report, name)}
-        return found
+        return found | against_dense(self)
 
     def tags(self, root: Path) -> dict[str, str]:
         """Return the tags of its version: what it is, what it was made from, and its figures."""
@@ -162,6 +163,28 @@ def collect(outputs: Path, variant: str, form: str) -> Candidate:
     require_same(*(Protocol.from_document(candidate.scores[name]["protocol"]) for name in ("fp32", "int8")))
     _check_bound(candidate)
     return candidate
+
+
+def against_dense(candidate: Candidate) -> dict[str, float]:
+    """Return how a candidate compares with the dense form of its variant; a dense one equals itself.
+
+    Raises:
+        StoreError: The dense form's outputs are missing.
+        SpecError: The two forms were scored under different protocols.
+    """
+    place = f"{candidate.variant}/{DENSE}"
+    score = _read(candidate.outputs / f"evaluate/{place}/int8.json")
+    require_same(*(Protocol.from_document(each["protocol"]) for each in (score, candidate.scores["int8"])))
+    size = _read(candidate.outputs / f"quantize/{place}/quantize.json")["files"][INT8]["bytes"]
+    found = {
+        "dense.map50_drop": float(score["map50"] - candidate.scores["int8"]["map50"]),
+        "dense.size_share": candidate.quantize["files"][INT8]["bytes"] / size,
+    }
+    targets = _read(candidate.outputs / f"analyze/{place}/npu.json")["targets"]
+    for name, report in candidate.npu["targets"].items():
+        if report.get("cycles_total") and targets.get(name, {}).get("cycles_total"):
+            found[f"npu.{name}.dense_cycles_share"] = report["cycles_total"] / targets[name]["cycles_total"]
+    return found
 
 
 def write_bundle(candidate: Candidate, folder: Path) -> dict[str, Any]:
