@@ -80,7 +80,7 @@ def compare(options: argparse.Namespace) -> dict[str, Any]:
     points: dict[str, list[dict[str, Any]]] = {method: [] for method in methods}
     for share in options.shares:
         for method in methods:
-            wanted = Prune(method=method, goals=goal(options.target, share), max_map50_drop=1.0)
+            wanted = Prune(method=method, goals=goal(options.target, share), max_map50_drop=1.0, max_layer_ratio=0.9)
             folder = options.folder / f"{options.variant}-{options.target}-{method}-{share}"
             points[method].append(point(folder, dense, base, options.target, wanted))
     ratios = {method: equal_accuracy(points["cost"], points[method]) for method in methods[1:]}
@@ -108,7 +108,12 @@ def multiples(options: argparse.Namespace) -> dict[str, Any]:
             dense,
             base,
             options.target,
-            Prune(goals=goal(options.target, options.share), channel_multiple=multiple, max_map50_drop=1.0),
+            Prune(
+                goals=goal(options.target, options.share),
+                channel_multiple=multiple,
+                max_map50_drop=1.0,
+                max_layer_ratio=0.9,
+            ),
         )
         for multiple in (8, 16)
     ]
