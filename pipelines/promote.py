@@ -16,7 +16,7 @@ def main() -> None:
     """Write outputs/promote/decisions.json."""
     params, scenarios = catalog.load_params(), catalog.load_policy()
     policy.check(scenarios)
-    files = [OUTPUTS / f"register/{variant}/{form}.json" for variant in params.variants for form in params.forms]
+    files = [OUTPUTS / f"register/{variant}/{form}.json" for variant, form in params.candidates]
     if missing := [file for file in files if not file.is_file()]:
         raise StoreError(f"{missing[0]}: is missing, it is not registered", "run: dvc repro")
     records = [from_document(read_json(file)) for file in files]

@@ -15,7 +15,7 @@ from pipelines import OUTPUTS, run
 def main() -> None:
     """Write outputs/report."""
     params = catalog.load_params()
-    summary = read_summary(OUTPUTS, params.variants, params.forms, params.targets)
+    summary = read_summary(OUTPUTS, params.candidates, params.targets)
     with new_folder(OUTPUTS / "report") as folder:
         figures = {"mAP50 over epochs": "curves.svg"}
         draw_curves(summary, OUTPUTS, folder / "curves.svg")

@@ -23,6 +23,8 @@ COPIED = (
     "registry/policy.yaml",
 )
 VARIANTS = ["level3_relu", "level4_leaky"]
+PRUNED = ["level3_relu"]
+PRUNE = {"ratio": 0.3, "max_map50_drop": 1.0}
 
 DATASET = {
     "description": "A handful of drawn scenes.",
@@ -69,7 +71,10 @@ class Project:
         self.write("registry/policy.yaml", POLICY)
         params = yaml.safe_load((folder / "params.yaml").read_text())
         small = {"dataset": "tiny", "recipe": "smoke", "variants": VARIANTS, "targets": ["ethos-u65-512"]}
-        self.write("params.yaml", params | small)
+        self.write("params.yaml", params | small | {"pruned": PRUNED})
+        for variant in PRUNED:
+            spec = yaml.safe_load((folder / f"specs/variants/{variant}.yaml").read_text())
+            self.write(f"specs/variants/{variant}.yaml", spec | {"prune": PRUNE})
         if git:
             self.git("init", "-q")
             self.git("config", "user.name", "test")

@@ -103,7 +103,8 @@ def test_no_project_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
             "recipe",
             "v4",
             "specs/recipes: unknown recipe 'v4'\n"
-            "  fix: did you mean v3? known: demo, demo_qat, demo_taught, demo_warm_start, signs_cpu, smoke, v3",
+            "  fix: did you mean v3? known: demo, demo_qat, demo_recovery, demo_taught, demo_warm_start, "
+            "prune_recovery, signs_cpu, signs_recovery, smoke, smoke_recovery, v3",
         ),
         (
             "dataset",
@@ -134,7 +135,7 @@ def test_unknown_name_where_nothing_is_known(project: Path) -> None:
         (
             VARIANT + "recepi: v3\n",
             "specs/variants/mine.yaml:3: unknown key 'recepi'\n"
-            "  fix: did you mean recipe? known: activation, description, level, quantize, recipe",
+            "  fix: did you mean recipe? known: activation, description, level, prune, quantize, recipe",
         ),
         (
             VARIANT + "quantize:\n  calibration_images: 32\n  per_chanel: true\n",

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 PACKAGES = ("ethos", "ethos_runtime", "pipelines")
 MODULES = sorted(path.stem for path in (ROOT / "pipelines").glob("*.py") if path.stem != "__init__")
 # code that a stage does not run but copies into what it makes
-COPIED = {"register": {Path("src/ethos_runtime")}}
+COPIED = {stage: {Path("src/ethos_runtime")} for stage in ("register", "register-pruned")}
 # a stage over a mapping has its definition under `do`
 STAGES: dict[str, dict[str, Any]] = {
     name: stage.get("do", stage)
@@ -95,11 +95,12 @@ def test_dvc_resolves_every_stage(resolved: dict[str, Any]) -> None:
     params = catalog.load_params()
     singles = {name for name, stage in STAGES.items() if "matrix" not in stage} - {"teach"}
     by_variant = {f"{name}@{variant}" for name in ("plan", "train") for variant in params.variants}
+    by_variant |= {f"prune@{variant}" for variant in params.pruned}
+    suffix = {"dense": "", "pruned": "-pruned"}
     by_form = {
-        f"{name}@{variant}-{form}"
+        f"{name}{suffix[form]}@{variant}-{form}"
         for name in ("quantize", "analyze", "evaluate", "register")
-        for variant in params.variants
-        for form in params.forms
+        for variant, form in params.candidates
     }
     by_student = {f"teach@{student}" for student in STUDENTS}
     assert set(resolved) == singles | by_variant | by_form | by_student

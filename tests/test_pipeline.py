@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import yaml
-from pipeline_project import VARIANTS, Project
+from pipeline_project import PRUNED, VARIANTS, Project
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,6 +36,8 @@ def test_first_run_runs_every_stage(project: Project) -> None:
     wanted = {"dataset", "check", "plan-start", "fit", "start"} | COLLECTORS
     for variant in VARIANTS:
         wanted |= {f"plan@{variant}", f"train@{variant}"} | stages_of(variant)
+    for variant in PRUNED:
+        wanted |= {f"prune@{variant}", *(f"{stage}-pruned@{variant}-pruned" for stage in PER_CANDIDATE)}
     assert project.first_run == wanted
 
 
@@ -49,10 +51,11 @@ def test_select_follows_the_pin_and_names_the_file(project: Project, scenario: s
     answer = json.loads(project.run("ethos", "select", "--scenario", scenario, "--json").stdout)
     pinned = yaml.safe_load((project.folder / "registry/policy.yaml").read_text())["scenarios"][scenario]["pin"]
     assert answer["variant"] == pinned
-    file = project.folder / f"outputs/quantize/{pinned}/dense/int8.tflite"
+    form = answer["form"]
+    file = project.folder / f"outputs/quantize/{pinned}/{form}/int8.tflite"
     assert answer["artifact"]["sha256"] == hashlib.sha256(file.read_bytes()).hexdigest()
     assert answer["stage"] == scenario
-    recorded = json.loads((project.folder / f"outputs/evaluate/{pinned}/dense/metrics.json").read_text())
+    recorded = json.loads((project.folder / f"outputs/evaluate/{pinned}/{form}/metrics.json").read_text())
     assert answer["int8"]["map50"] == recorded["int8"]["map50"]
 
 
@@ -82,7 +85,8 @@ def test_pyfunc_answers_by_alias(project: Project) -> None:
 
 def test_summary_prints_every_candidate_and_selection(project: Project) -> None:
     document = json.loads(project.run("ethos", "summary", "--json").stdout)
-    assert [row["variant"] for row in document["rows"]] == VARIANTS
+    forms = [(row["variant"], row["form"]) for row in document["rows"]]
+    assert forms == [*((variant, "dense") for variant in VARIANTS), *((variant, "pruned") for variant in PRUNED)]
     assert [answer["scenario"] for answer in document["scenarios"]] == ["realtime", "accuracy"]
     text = project.run("ethos", "summary").stdout
     assert all(variant in text for variant in VARIANTS)

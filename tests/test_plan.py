@@ -39,7 +39,7 @@ def params(**changes: object) -> Params:
 
 def recipe(name: str) -> Recipe:
     """Return a recipe as plans hold it."""
-    return load("recipe", name).model_copy(update={"description": ""})
+    return load("recipe", name).model_copy(update={"description": "", "recovery": None})
 
 
 def write(folder: Path, kind: str, name: str, text: str) -> None:

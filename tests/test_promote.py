@@ -51,7 +51,8 @@ def keep(root: Path, records: list[VersionRecord]) -> None:
 def set_variants(root: Path, *variants: str) -> None:
     text = (root / "params.yaml").read_text()
     head, _, rest = text.partition("variants:")
-    (root / "params.yaml").write_text(f"{head}variants: [{', '.join(variants)}]\n{rest[rest.index('forms:') :]}")
+    rest = rest[rest.index("targets:") :]
+    (root / "params.yaml").write_text(f"{head}variants: [{', '.join(variants)}]\n{rest}")
 
 
 def state(root: Path) -> dict[int, tuple[str, tuple[str, ...]]]:

@@ -14,7 +14,9 @@ from ethos.files import read_json, sha256_file, write_json
 from ethos.registry.candidate import collect
 from ethos.registry.records import from_document
 from ethos.registry.register import register
+from ethos.registry.select import decide
 from ethos.registry.store import open_store
+from ethos.specs import Scenario
 from pipelines.register import main as stage
 
 if TYPE_CHECKING:
@@ -85,6 +87,7 @@ def test_a_version_carries_its_tags_files_and_runs(root: Path) -> None:
         "latency_ms": 17.4,
         "fps": 1000 / 17.4,
         "cycles_total": 17.4e6,
+        "dense_cycles_share": 1.0,
         "mac_utilisation": 0.4,
         "operators_npu": 100.0,
         "operators_cpu": 0.0,
@@ -124,9 +127,39 @@ def test_the_stages_are_child_runs_of_the_training(root: Path) -> None:
     assert scores.metrics["int8.map50"] == scores.metrics["int8.map50/red"] == 0.9
     assert scores.params["conf"] == "0.001"
     assert npu.metrics["npu.ethos-u65-512.latency_ms"] == 30.0
-    assert rest.metrics == {"size.int8_kib": record.figures["size.int8_kib"], "parameters": 2.5e6, "macs": 2e8}
+    against_dense = {"dense.map50_drop": 0.0, "dense.size_share": 1.0}
+    size = record.figures["size.int8_kib"]
+    assert rest.metrics == {"size.int8_kib": size, "parameters": 2.5e6, "macs": 2e8, **against_dense}
     assert all(run.info.status == "FINISHED" for run in children)
     assert not store.find_run({"ethos.relogged": "true"})
+
+
+@pytest.mark.parametrize(
+    ("pruned", "binding"),
+    [
+        ({"latency_ms": 20.0, "map50": 0.895}, None),
+        ({"latency_ms": 31.0, "map50": 0.9}, "npu.dense_cycles_share <= 1"),
+        ({"latency_ms": 20.0, "map50": 0.88}, "dense.map50_drop <= 0.01"),
+    ],
+    ids=["better", "slower", "less-accurate"],
+)
+def test_a_pruned_form_serves_only_if_it_is_better(root: Path, pruned: dict[str, Any], binding: str | None) -> None:
+    [dense] = register_run(root, {VARIANT: {"latency_ms": 30.0, "map50": 0.9}})
+    [record] = register_run(root, {VARIANT: {"form": "pruned", **pruned}})
+    assert record.ready
+    assert record.figures["dense.map50_drop"] == pytest.approx(0.9 - pruned["map50"])
+    assert record.npu("ethos-u65-512")["dense_cycles_share"] == pytest.approx(pruned["latency_ms"] / 30.0)
+    scenario = Scenario.model_validate(
+        {
+            "pin": VARIANT,
+            "target": "ethos-u65-512",
+            "gates": ["dense.map50_drop <= 0.01", "npu.dense_cycles_share <= 1"],
+            "objective": {"minimise": "npu.latency_ms"},
+        }
+    )
+    decision = decide("realtime", scenario, [dense, record])
+    assert decision.chosen.form == ("pruned" if binding is None else "dense")
+    assert [(each.form, each.gate) for each in decision.rejected] == ([("pruned", binding)] if binding else [])
 
 
 def test_a_training_that_the_store_does_not_know_is_logged_again_once(root: Path) -> None:

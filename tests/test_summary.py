@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 VARIANTS = ("level2_relu", "level3_leaky")
-FORMS = ("dense",)
+CANDIDATES = tuple((variant, "dense") for variant in VARIANTS)
 CHOSEN = {"realtime": 1, "balanced": 1, "accuracy": None}
 
 
@@ -49,7 +49,7 @@ def outputs(tmp_path: Path) -> Path:
 
 
 def read(outputs: Path) -> Summary:
-    return read_summary(outputs, VARIANTS, FORMS, tuple(TARGETS))
+    return read_summary(outputs, CANDIDATES, tuple(TARGETS))
 
 
 def printed(renderable: Any) -> str:
@@ -66,7 +66,7 @@ def test_a_target_known_by_rules_alone_has_no_latency(outputs: Path) -> None:
         file = outputs / "analyze" / variant / "dense" / "metrics.json"
         ruled = {"latency_ms": None, "sram_kib": None, "operators_cpu": 28}
         write_json(file, {**read_json(file), "ethos-n78-4tops": ruled})
-    summary = read_summary(outputs, VARIANTS, FORMS, (*TARGETS, "ethos-n78-4tops"))
+    summary = read_summary(outputs, CANDIDATES, (*TARGETS, "ethos-n78-4tops"))
     row = dict(zip(headings(summary), cells(summary, summary.rows[0]), strict=True))
     assert row["ethos-n78-4tops ms"] == "-"
     assert row["CPU operators"] == "28"

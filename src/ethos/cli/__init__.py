@@ -14,6 +14,7 @@ from ethos.cli.detect import detect
 from ethos.cli.doctor import doctor
 from ethos.cli.model import fit, specs_app, verify
 from ethos.cli.npu import analyze
+from ethos.cli.prune import prune
 from ethos.cli.registry import select
 from ethos.cli.run import init, summary
 from ethos.cli.score import evaluate
@@ -29,7 +30,7 @@ app = typer.Typer(
 )
 app.add_typer(specs_app, name="specs")
 app.add_typer(data_app, name="data")
-for command in (doctor, init, verify, fit, summary, quantize, select, evaluate, bench, detect, analyze):
+for command in (doctor, init, verify, fit, summary, quantize, select, evaluate, bench, detect, analyze, prune):
     app.command()(command)
 
 

@@ -38,7 +38,7 @@ def summary(as_json: AsJson = False) -> None:
     from ethos.reporting.tables import plain_table
 
     params = catalog.load_params()
-    found = read_summary(catalog.project_root() / OUTPUTS, params.variants, params.forms, params.targets)
+    found = read_summary(catalog.project_root() / OUTPUTS, params.candidates, params.targets)
     answers = _answers(catalog.load_policy())
     if as_json:
         from dataclasses import asdict

@@ -8,6 +8,8 @@ import torch
 from torch import nn
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from torch import Tensor
 
 
@@ -23,16 +25,19 @@ class SplitC2f(nn.Module):
       would compute it once and copy it.
     """
 
+    cv0: nn.Module
+    cv1: nn.Module
+    cv2: nn.Module
+    m: nn.ModuleList
+
     def __init__(self, block: Any) -> None:
         super().__init__()
-        first, half = block.cv1, int(block.c)
+        _take_over(self, block)
         self.recompute = bool(getattr(block, "recompute", False))
-        self.cv0 = first if self.recompute else _output_slice(first, slice(0, half))
-        self.cv1 = _output_slice(first, slice(half, 2 * half))
-        self.cv2, self.m = block.cv2, block.m
+        if self.recompute:
+            self.cv0 = block.cv1
         if getattr(block, "fold_shortcut", False) and block.m[-1].add:
-            _fold_shortcut(self.cv2.conv, self.m, half)
-        _take_place(self, block)
+            _fold_shortcut(block.cv2.conv, self.m, int(block.c))
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [b, c1, h, w] to [b, c2, h, w]."""
@@ -59,15 +64,53 @@ class LateralConcat(nn.Module):
         return torch.cat([*maps[:-1], self.lateral(maps[-1])], 1)
 
 
+class SplitC2PSA(nn.Module):
+    """C2PSA in the same form as `SplitC2f`: attention works on the result of a convolution of its own."""
+
+    cv0: nn.Module
+    cv1: nn.Module
+    cv2: nn.Module
+    m: nn.Sequential
+
+    def __init__(self, block: Any) -> None:
+        super().__init__()
+        _take_over(self, block)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map [b, c1, h, w] to [b, c1, h, w]."""
+        joined: Tensor = self.cv2(torch.cat((self.cv0(x), self.m(self.cv1(x))), 1))
+        return joined
+
+
 def split_c2f(model: nn.Module) -> int:
     """Replace every plain C2f in the model by its split form, in place; return how many were replaced."""
     from ultralytics.nn.modules.block import C2f
 
-    found = [(name, module) for name, module in model.named_modules() if type(module) is C2f]
+    return _replace(model, {C2f: SplitC2f})
+
+
+def split_blocks(model: nn.Module) -> int:
+    """Replace every block that slices channels by its split form, in place; return how many were replaced."""
+    from ultralytics.nn.modules.block import C2PSA, C2f, C3k2
+
+    return _replace(model, {C2f: SplitC2f, C3k2: SplitC2f, C2PSA: SplitC2PSA})
+
+
+def _replace(model: nn.Module, forms: Mapping[type, Callable[[Any], nn.Module]]) -> int:
+    found = [(name, module) for name, module in model.named_modules() if type(module) in forms]
     for name, module in found:
         parent, _, attribute = name.rpartition(".")
-        setattr(model.get_submodule(parent), attribute, SplitC2f(module))
+        setattr(model.get_submodule(parent), attribute, forms[type(module)](module))
     return len(found)
+
+
+def _take_over(split: Any, block: Any) -> None:
+    """Give a split block the layers of the block that it replaces."""
+    half = int(block.c)
+    split.cv0 = _output_slice(block.cv1, slice(0, half))
+    split.cv1 = _output_slice(block.cv1, slice(half, 2 * half))
+    split.cv2, split.m = block.cv2, block.m
+    _take_place(split, block)
 
 
 def _take_place(module: nn.Module, of: Any) -> None:

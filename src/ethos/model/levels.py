@@ -31,7 +31,10 @@ Share = Annotated[float, Field(gt=0.0, le=1.0)]
 
 
 class Architecture(BaseModel):
-    """All that is needed to build a network again: base graph, steps, activation and classes."""
+    """All that is needed to build a network again: base graph, steps, activation and classes.
+
+    `widths` is set for a pruned network: input and output channels of each convolution in its split form, by name.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -39,6 +42,7 @@ class Architecture(BaseModel):
     steps: Steps
     activation: Activation
     names: tuple[str, ...]
+    widths: dict[str, tuple[Positive, Positive]] | None = None
 
 
 def resolve_level(name: str) -> tuple[str, Steps]:
@@ -85,8 +89,8 @@ def build(architecture: Architecture, seed: int = 0) -> Network:
 
     Raises:
         SpecError: The base graph or a step is unknown, or a step's arguments do not fit.
-        ModelError: The steps left a graph that is no network, or the built one does not hold the declared activation
-            everywhere.
+        ModelError: The steps left a graph that is no network, its widths are not those of its layers, or the built one
+            does not hold the declared activation everywhere.
     """
     from ethos.model.engine import prepare
 
@@ -103,6 +107,10 @@ def build(architecture: Architecture, seed: int = 0) -> Network:
     require_raw_head(model, architecture.base)
     for step in architecture.steps:
         _apply(MODULE_STEPS, step, model)
+    if architecture.widths is not None:
+        from ethos.model.widths import set_widths
+
+        set_widths(model, architecture.widths)
     model.names = dict(enumerate(architecture.names))
     verify_activations(model, architecture.activation)
     return model

@@ -105,6 +105,26 @@ def transfer(model: Network, tensors: Mapping[str, Tensor]) -> Transfer:
     return Transfer(len(found), len(model.state_dict()))
 
 
+def shapes_of(model: Network) -> dict[str, tuple[int, ...]]:
+    """Return the shape of every tensor of a network."""
+    return {name: tuple(value.shape) for name, value in model.state_dict().items()}
+
+
+def require_shapes(model: Network, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Refuse a network whose tensors are not of these shapes any more.
+
+    Raises:
+        ModelError: With the first tensor that differs.
+    """
+    found = shapes_of(model)
+    for name in sorted({*found, *shapes}):
+        if found.get(name) != shapes.get(name):
+            raise ModelError(
+                f"training changed the shape of {name} from {shapes.get(name)} to {found.get(name)}",
+                "the engine built the network anew; use the version of ultralytics in requirements.lock",
+            )
+
+
 def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """Write named tensors as safetensors, floating point ones as float32.
 

@@ -33,6 +33,7 @@ VELA = "vela"
 # contract, C decoder, and tensors to check any decoder with
 DECODING = ("decode.json", "decode.h", "golden.npz")
 NO_COMMIT = "none"
+DENSE = "dense"
 REPAIR = "run: dvc repro"
 
 
@@ -112,7 +113,7 @@ class Candidate:
         found["macs"] = float(self.quantize["macs"])
         for target, report in self.npu["targets"].items():
             found |= {f"npu.{target}.{name}": float(report[name]) for name in NPU_FIGURES if _is_number(report, name)}
-        return found
+        return found | against_dense(self)
 
     def tags(self, root: Path) -> dict[str, str]:
         """Return the tags of its version: what it is, what it was made from, and its figures."""
@@ -166,6 +167,28 @@ def collect(outputs: Path, variant: str, form: str) -> Candidate:
     require_same(*(Protocol.from_document(candidate.scores[name]["protocol"]) for name in ("fp32", "int8")))
     _check_bound(candidate)
     return candidate
+
+
+def against_dense(candidate: Candidate) -> dict[str, float]:
+    """Return how a candidate compares with the dense form of its variant; a dense one equals itself.
+
+    Raises:
+        StoreError: The dense form's outputs are missing.
+        SpecError: The two forms were scored under different protocols.
+    """
+    place = f"{candidate.variant}/{DENSE}"
+    score = _read(candidate.outputs / f"evaluate/{place}/int8.json")
+    require_same(*(Protocol.from_document(each["protocol"]) for each in (score, candidate.scores["int8"])))
+    size = _read(candidate.outputs / f"quantize/{place}/quantize.json")["files"][INT8]["bytes"]
+    found = {
+        "dense.map50_drop": float(score["map50"] - candidate.scores["int8"]["map50"]),
+        "dense.size_share": candidate.quantize["files"][INT8]["bytes"] / size,
+    }
+    targets = _read(candidate.outputs / f"analyze/{place}/npu.json")["targets"]
+    for name, report in candidate.npu["targets"].items():
+        if report.get("cycles_total") and targets.get(name, {}).get("cycles_total"):
+            found[f"npu.{name}.dense_cycles_share"] = report["cycles_total"] / targets[name]["cycles_total"]
+    return found
 
 
 def write_bundle(candidate: Candidate, folder: Path) -> dict[str, Any]:

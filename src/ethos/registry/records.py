@@ -44,12 +44,15 @@ FIGURES: dict[str, Figure] = {
     "size.int8_kib": Figure("KiB", "lower", "size of the INT8 file"),
     "parameters": Figure("", "lower", "trained parameters"),
     "macs": Figure("", "lower", "multiply-accumulates an image"),
+    "dense.map50_drop": Figure("", "lower", "mAP50 of the INT8 file lost against the variant's dense form"),
+    "dense.size_share": Figure("", "lower", "size of the INT8 file by that of the variant's dense form"),
 }
 NPU_FIGURES: dict[str, Figure] = {
     "latency_ms": Figure("ms", "lower", "time of one inference"),
     "fps": Figure("1/s", "higher", "inferences a second, 1000 / latency_ms"),
     "cycles_total": Figure("", "lower", "NPU cycles of one inference"),
     "mac_utilisation": Figure("", "higher", "MACs done / MACs possible in those cycles, 0 to 1"),
+    "dense_cycles_share": Figure("", "lower", "NPU cycles by those of the variant's dense form"),
     "operators_npu": Figure("", "higher", "operators placed on the NPU"),
     "operators_cpu": Figure("", "lower", "operators left to the CPU"),
     "sram_kib": Figure("KiB", "lower", "peak SRAM"),

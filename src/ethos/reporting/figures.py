@@ -18,7 +18,7 @@ DASHES = ("-", "--", "-.", ":")
 
 def draw_curves(summary: Summary, outputs: Path, path: Path) -> None:
     """Draw mAP50 on the validation side over epochs, one line a variant."""
-    figure, axes = _new()
+    figure, axes = new_figure()
     for index, variant in enumerate(dict.fromkeys(row.variant for row in summary.rows)):
         with (outputs / "train" / variant / "epochs.csv").open(encoding="utf-8", newline="") as stream:
             epochs = list(csv.DictReader(stream))
@@ -34,12 +34,12 @@ def draw_curves(summary: Summary, outputs: Path, path: Path) -> None:
     axes.set_xlabel("epoch")
     axes.set_ylabel("mAP50 on the validation side (measured)")
     axes.set_title("Training")
-    _save(figure, axes, path)
+    save_figure(figure, axes, path)
 
 
 def draw_accuracy_latency(summary: Summary, target: str, path: Path) -> None:
     """Draw the INT8 files' mAP50 against their estimated latency on a target, one mark a candidate."""
-    figure, axes = _new()
+    figure, axes = new_figure()
     for index, row in enumerate(summary.rows):
         axes.plot(
             row.npu[target]["latency_ms"],
@@ -53,10 +53,11 @@ def draw_accuracy_latency(summary: Summary, target: str, path: Path) -> None:
     axes.set_xlabel(f"latency on {target}, ms (estimate by Vela)")
     axes.set_ylabel("mAP50 of the INT8 file (measured)")
     axes.set_title("Accuracy against latency")
-    _save(figure, axes, path)
+    save_figure(figure, axes, path)
 
 
-def _new() -> tuple[Any, Any]:
+def new_figure() -> tuple[Any, Any]:
+    """Return an empty figure and its axes."""
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
@@ -65,7 +66,8 @@ def _new() -> tuple[Any, Any]:
     return figure, figure.add_subplot()
 
 
-def _save(figure: Any, axes: Any, path: Path) -> None:
+def save_figure(figure: Any, axes: Any, path: Path) -> None:
+    """Write a figure as SVG, its legend beside it."""
     axes.grid(visible=True, alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))

@@ -51,14 +51,13 @@ class Summary:
     targets: tuple[str, ...]
 
 
-def read_summary(outputs: Path, variants: tuple[str, ...], forms: tuple[str, ...], targets: tuple[str, ...]) -> Summary:
+def read_summary(outputs: Path, candidates: tuple[tuple[str, str], ...], targets: tuple[str, ...]) -> Summary:
     """Return the summary of the run whose stages wrote into `outputs`.
 
     Raises:
         DataError: A stage's output is missing, or two candidates were scored under different protocols.
     """
     chosen = _scenarios_of(_read(outputs / "promote" / "decisions.json"))
-    candidates = [(variant, form) for variant in variants for form in forms]
     rows = tuple(_row(outputs, variant, form, chosen) for variant, form in candidates)
     protocols = [_read(outputs / "evaluate" / v / f / "int8.json")["protocol"] for v, f in candidates]
     for (variant, form), protocol in zip(candidates, protocols, strict=True):

@@ -30,7 +30,7 @@ from ethos.specs.params import Params, ProtocolParams, RegistryParams
 from ethos.specs.policy import GATE, Objective, Policy, Scenario
 from ethos.specs.recipe import Notify, Qat, Recipe, Weights
 from ethos.specs.target import TARGET_FORMS, Budget, RulesTarget, Target, VelaTarget
-from ethos.specs.variant import Level, Quantize, Variant
+from ethos.specs.variant import Importance, Level, Prune, PruneGoal, Quantize, Variant
 
 __all__ = [
     "GATE",
@@ -48,6 +48,7 @@ __all__ = [
     "Form",
     "Fraction",
     "ImageSize",
+    "Importance",
     "Level",
     "NamedSpec",
     "Notify",
@@ -56,6 +57,8 @@ __all__ = [
     "Policy",
     "Positive",
     "ProtocolParams",
+    "Prune",
+    "PruneGoal",
     "Qat",
     "Quantize",
     "Recipe",

@@ -25,13 +25,13 @@ class RegistryParams(Spec):
 
 
 class Params(Spec):
-    """What a run varies (params.yaml)."""
+    """What a run varies (params.yaml). `pruned` are the variants that also have a pruned form."""
 
     dataset: str
     recipe: str
     seed: Annotated[int, Field(ge=0)] = 0
     variants: Annotated[tuple[str, ...], Field(min_length=1)]
-    forms: Annotated[tuple[Form, ...], Field(min_length=1)] = ("dense",)
+    pruned: tuple[str, ...] = ()
     # variants whose recipe names a teacher, each with that teacher
     students: Annotated[dict[str, str], Field(default_factory=dict)]
     targets: Annotated[tuple[str, ...], Field(min_length=1)]
@@ -47,3 +47,15 @@ class Params(Spec):
             if student == teacher:
                 raise ValueError(f"students: '{student}' cannot be its own teacher")
         return self
+
+    @model_validator(mode="after")
+    def _pruned_are_variants(self) -> Params:
+        if strangers := [name for name in self.pruned if name not in self.variants]:
+            raise ValueError(f"pruned: '{strangers[0]}' is not among the variants")
+        return self
+
+    @property
+    def candidates(self) -> tuple[tuple[str, Form], ...]:
+        """Return what is quantized, analyzed, evaluated and registered: every variant, then the pruned forms."""
+        dense: tuple[tuple[str, Form], ...] = tuple((variant, "dense") for variant in self.variants)
+        return dense + tuple((variant, "pruned") for variant in self.pruned)

@@ -14,10 +14,11 @@ class Weights(Spec):
 
     `scratch`: random. `official`: the file that Ultralytics publishes, fetched by Ultralytics. `path`: a local .pt, or
     the file that the environment variable `path_env` names. `warm_start`: a network of that `level` and `activation`,
-    trained once under `recipe` and shared by all variants of the run.
+    trained once under `recipe` and shared by all variants of the run. `pruned`: the network that was pruned, for
+    recipes of recovery alone.
     """
 
-    source: Literal["scratch", "official", "path", "warm_start"]
+    source: Literal["scratch", "official", "path", "warm_start", "pruned"]
     file: str | None = None
     path_env: str | None = None
     level: str | None = None
@@ -29,6 +30,7 @@ class Weights(Spec):
         given = {key for key in ("file", "path_env", "level", "activation", "recipe") if getattr(self, key) is not None}
         allowed: dict[str, list[set[str]]] = {
             "scratch": [set()],
+            "pruned": [set()],
             "official": [{"file"}],
             "path": [{"file"}, {"path_env"}],
             "warm_start": [{"level", "activation", "recipe"}],
@@ -76,11 +78,13 @@ class Recipe(NamedSpec):
 
     Ours are: `weights`; `save_period`, which keeps the weights of every so many epochs beside the best (0 or -1: none);
     `teacher`, a variant of the run whose predictions are soft targets, and the weights of its class and box part in the
-    loss; `qat`, which adds quantization-aware training at the end; `notify`.
+    loss; `qat`, which adds quantization-aware training at the end;
+    `recovery`, the recipe by which a pruned network of this one is trained again, `prune_recovery` if absent; `notify`.
     """
 
     weights: Weights
     qat: Qat | None = None
+    recovery: str | None = None
     epochs: Positive
     imgsz: ImageSize
     batch: Positive

@@ -1,4 +1,4 @@
-"""Specs of levels and variants: what is built, and how it is quantized."""
+"""Specs of levels and variants: what is built, and how it is pruned and quantized."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from ethos.specs.base import Activation, NamedSpec, Spec
+from ethos.specs.base import Activation, Fraction, NamedSpec, Positive, Spec
+
+Importance = Literal["magnitude", "bn_scale", "taylor"]
 
 
 class Level(NamedSpec):
@@ -69,13 +71,74 @@ class Quantize(Spec):
         return self
 
 
-class Variant(NamedSpec):
-    """A level with an activation, and how it is trained and quantized.
+class PruneGoal(Spec):
+    """What pruning must reach: at most a share of the dense network's quantity, or at most a number.
 
-    `recipe` overrides the run's recipe for this variant alone.
+    Cycles are Vela's estimate for `target`, parameters and MACs are counted, all for the input size of training.
+    """
+
+    quantity: Literal["macs", "parameters", "cycles"]
+    share: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None
+    at_most: Positive | None = None
+    target: str | None = None
+
+    @model_validator(mode="after")
+    def _complete(self) -> PruneGoal:
+        if (self.share is None) == (self.at_most is None):
+            raise ValueError("give exactly one of 'share' and 'at_most'")
+        if (self.quantity == "cycles") != (self.target is not None):
+            raise ValueError("'target' names the NPU of cycles, and is for nothing else")
+        return self
+
+
+class Prune(Spec):
+    """Structured pruning of a trained network.
+
+    Attributes:
+        method: Which groups of channels give how many. `cost`: those that save most of the goals' quantities for
+            what they lose; `importance`: the least important, whatever they save; `uniform`: all the same share.
+        ratio: Share of all channels to remove, instead of goals.
+        goals: What must be reached, all of them.
+        steps: Iterations, each pruned and trained again; 1 prunes in one go.
+        channel_multiple: What is left of a group is a multiple of this.
+        max_layer_ratio: Largest share of a group that may go.
+        importance: Which of a group's channels go first.
+        keep: Layers whose channels stay; a name stands for all layers below it.
+        max_map50_drop: Stop when mAP50 has fallen by more.
+        efficiency_on: Where frames a second are taken from for mAP50 x FPS / MB: measured on this machine's CPU, or
+            Vela's estimate for a target.
+        recovery: Recipe by which the pruned network is trained again, instead of the one that its recipe names.
+        recovery_rounds: Trainings after each step.
+    """
+
+    method: Literal["cost", "importance", "uniform"] = "cost"
+    ratio: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None
+    goals: tuple[PruneGoal, ...] = ()
+    steps: Positive = 1
+    channel_multiple: Annotated[int, Field(ge=1, le=64)] = 16
+    max_layer_ratio: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.75
+    importance: Importance = "magnitude"
+    keep: tuple[str, ...] = ()
+    max_map50_drop: Fraction = 0.01
+    efficiency_on: str = "cpu"
+    recovery: str | None = None
+    recovery_rounds: Annotated[int, Field(ge=1, le=2)] = 1
+
+    @model_validator(mode="after")
+    def _one_aim(self) -> Prune:
+        if (self.ratio is None) == (not self.goals):
+            raise ValueError("give exactly one of 'ratio' and 'goals'")
+        return self
+
+
+class Variant(NamedSpec):
+    """A level with an activation, and how it is trained, pruned and quantized.
+
+    `recipe` overrides the run's recipe for this variant alone. With `prune` it has a pruned form beside the dense one.
     """
 
     level: str
     activation: Activation
     recipe: str | None = None
     quantize: Quantize = Quantize()
+    prune: Prune | None = None

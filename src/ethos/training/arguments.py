@@ -20,6 +20,7 @@ NOT_ENGINE_ARGUMENTS = {
     "teacher_cls",
     "teacher_dfl",
     "qat",
+    "recovery",
     "notify",
 }
 SIDES = ("train", "val")

@@ -46,6 +46,10 @@ class Checkpoints:
             write_json(place.folder / MADE_OF_FILE, made_of)
         return place
 
+    def part(self, name: str) -> Checkpoints:
+        """Return the place of a training that is one of several."""
+        return Checkpoints(self.folder / name)
+
     @property
     def last(self) -> Path:
         """The newest checkpoint."""

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ethos.errors import ModelError
+from ethos.model.weights import require_shapes, shapes_of
 from ethos.training.arguments import engine_arguments, with_batch
 from ethos.training.checkpoint import Best, best_of, snapshot
 from ethos.training.epoch import Epoch, epoch_of
@@ -51,6 +52,7 @@ class Session:
         self.device, self.seconds_before, self.resumed = "", 0.0, list[int]()
         self._planned, self._make, self._data, self._scratch, self._seed = recipe, make, data, scratch, seed
         self._checkpoints, self._teacher, self._on_epoch, self._tell = checkpoints, teacher, on_epoch, tell
+        self._shapes: dict[str, tuple[int, ...]] = {}
         self._began = time.perf_counter()
 
     def run(self) -> None:
@@ -135,13 +137,16 @@ class Session:
         from ethos.training.trainer import make_trainer
 
         arguments = engine_arguments(self.recipe, self._scratch, self._seed)
+        network = self._make()
+        self._shapes = shapes_of(network)
         try:
-            return make_trainer(self._make(), self._data, arguments, self._after_epoch, progress, self._teacher)
+            return make_trainer(network, self._data, arguments, self._after_epoch, progress, self._teacher)
         except ValueError as error:
             reason, _, _ = str(error).strip().partition("\n")
             raise ModelError(f"recipe '{self.recipe.name}': {reason}", "correct the recipe") from None
 
     def _after_epoch(self, trainer: Any, seconds: float) -> None:
+        require_shapes(trainer.model, self._shapes)
         epoch = epoch_of(trainer, seconds)
         self.epochs.append(epoch)
         if trainer.fitness > self.best.fitness:

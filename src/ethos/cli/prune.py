@@ -1,0 +1,123 @@
+"""`ethos prune`: what pruning a trained variant gives, without changing the run's outputs."""
+
+from __future__ import annotations
+
+from pathlib import Path  # noqa: TC003 - typer reads annotations at run time
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ethos.console import OUTPUTS, AsJson, print_json, print_table
+from ethos.errors import DataError, SpecError
+
+if TYPE_CHECKING:
+    from ethos.plan import PrunePlan
+
+REAL_TIME_FPS = 20.0
+
+
+def prune(
+    variant: Annotated[str, typer.Argument(help="Name of a variant that has been trained and has a prune section.")],
+    report: Annotated[bool, typer.Option("--report", help="Show what the last run's pruning gave instead.")] = False,
+    into: Annotated[
+        Path | None, typer.Option(help="Prune, train again, and write network and report to this new folder.")
+    ] = None,
+    on: Annotated[str | None, typer.Option(help="Frames a second of: cpu, or a target; default: the spec's.")] = None,
+    fps: Annotated[float, typer.Option(min=0.0, help="Fewer frames a second are not real time.")] = REAL_TIME_FPS,
+    layers: Annotated[bool, typer.Option("--layers", help="Show the channels of every layer.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show how a trained variant would be pruned; --into does it, --report shows what the last run's pruning gave."""
+    from ethos import catalog
+    from ethos.plan import prune_plan
+
+    if report and into:
+        raise SpecError("--report and --into exclude each other", "give one of them")
+    plan = prune_plan(catalog.load_params(), variant)
+    outputs = catalog.project_root() / OUTPUTS
+    if not report and into is None:
+        _preview(plan, outputs, layers, as_json)
+        return
+    document = _last_run(outputs, variant) if into is None else _prune(plan, outputs, into)
+    place = on or plan.options.efficiency_on
+    if place not in document["dense"]["efficiency"]:
+        from ethos.errors import unknown
+
+        raise unknown("place of frames a second", place, document["dense"]["efficiency"])
+    _show(document, place, fps, layers, as_json, into)
+
+
+def _preview(plan: PrunePlan, outputs: Path, layers: bool, as_json: bool) -> None:
+    from ethos.pruning.preview import preview
+    from ethos.reporting.pruning import channel_table
+    from ethos.reporting.tables import plain_table
+
+    document = preview(_trained(outputs, plan.variant), plan, outputs / "dataset")
+    if as_json:
+        print_json(document)
+        return
+    rows = [
+        [name, f"{each['dense']:,.0f}", f"{each['pruned']:,.0f}", f"{each['share']:.3f}", each["provenance"]]
+        for name, each in document["quantities"].items()
+    ]
+    title = f"{plan.variant}: one step of {plan.options.steps} at {plan.imgsz} px, nothing is written"
+    print_table(plain_table(title, ["quantity", "dense", "pruned", "share", "provenance"], rows))
+    if layers:
+        print_table(channel_table(document["layers"]))
+
+
+def _prune(plan: PrunePlan, outputs: Path, into: Path) -> dict[str, Any]:
+    import sys
+
+    from ethos.files import new_folder, write_json
+    from ethos.pruning.schedule import run_schedule
+    from ethos.training.monitor import EpochLines
+
+    if into.exists():
+        raise SpecError(f"{into}: is there already", "name a new folder")
+    lines = EpochLines(f"prune {plan.variant}", plan.recovery.epochs, sys.stderr)
+    with new_folder(into) as folder:
+        outcome = run_schedule(
+            _trained(outputs, plan.variant), plan, outputs / "dataset", folder, on_epoch=lambda _, epoch: lines(epoch)
+        )
+        document = {"variant": plan.variant, **outcome.document()}
+        write_json(folder / "prune.json", document)
+    return document
+
+
+def _show(document: dict[str, Any], on: str, fps: float, layers: bool, as_json: bool, into: Path | None) -> None:
+    from dataclasses import asdict
+
+    from ethos.pruning.report import recommendations, study_rows
+    from ethos.reporting.pruning import channel_table, draw_pareto, study_table
+
+    rows = study_rows(document, on, fps)
+    advice = recommendations(rows)
+    title = f"{document['variant']}: kept step {document['kept']}, {document['stopped']}; FPS of {on}"
+    if into is not None:
+        draw_pareto(rows, document["variant"], on, into / "pareto.svg")
+    if as_json:
+        print_json({**document, "rows": [asdict(row) for row in rows], "recommendations": advice})
+        return
+    print_table(study_table(title, rows, on))
+    for scenario, model in advice.items():
+        typer.echo(f"{scenario}: {model}")
+    if layers:
+        print_table(channel_table(document["layers"]))
+
+
+def _trained(outputs: Path, variant: str) -> Path:
+    folder = outputs / "models" / variant / "dense"
+    if not folder.is_dir():
+        raise DataError(f"{folder}: {variant} has not been trained", f"run: dvc repro train@{variant}")
+    return folder
+
+
+def _last_run(outputs: Path, variant: str) -> dict[str, Any]:
+    from ethos.files import read_json
+
+    path = outputs / "prune" / variant / "prune.json"
+    if not path.is_file():
+        raise DataError(f"{path}: {variant} has not been pruned", f"run: dvc repro prune@{variant}")
+    found: dict[str, Any] = read_json(path)
+    return found
