@@ -16,11 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from ultralytics.engine import trainer as engine_trainer
 from ultralytics.models.yolo.detect import DetectionTrainer
 
 from ethos.training.checkpoint import restore
 from ethos.training.distill import TaughtLoss
 from ethos.training.faults import NotFinite
+from ethos.training.precision import works_in_half
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -30,6 +32,9 @@ if TYPE_CHECKING:
 
 # above this the engine takes an error that speaks of memory as final
 NO_RETRIES_LEFT = 3
+
+# its own check fetches another network
+engine_trainer.check_amp = works_in_half
 
 
 class Trainer(DetectionTrainer):  # type: ignore[misc]
