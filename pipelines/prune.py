@@ -1,4 +1,7 @@
-"""prune: take channels out of a trained network and train it again, under a run of its own."""
+"""prune: take channels out of a trained network and train it again, under a run of its own.
+
+A run that was killed goes on from its checkpoint, under the same MLflow run, when the stage is started again.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from ethos.plan import PrunePlan, read_plan
 from ethos.pruning.report import channel_rows, figures, write_channels
 from ethos.pruning.schedule import Iteration, run_schedule
 from ethos.registry.runs import open_tracking
+from ethos.registry.training import run_of
 from ethos.training.checkpoint import Checkpoints
 from ethos.training.environment import made_of
 from ethos.training.monitor import EpochLines
@@ -35,7 +39,9 @@ def main(variant: str) -> None:
         OUTPUTS / "checkpoints" / f"{variant}-{FORM}", made_of(plan, dataset, start=sha256_file(dense / WEIGHTS_FILE))
     )
     with (
-        tracking.run(f"prune {variant}", tags, parent if tracking.run_known(parent) else None) as tracked,
+        run_of(
+            checkpoints, tracking, f"prune {variant}", tags, parent if tracking.run_known(parent) else None
+        ) as tracked,
         new_folder(OUTPUTS / "models" / variant / FORM) as model_folder,
         new_folder(OUTPUTS / "prune" / variant) as record_folder,
     ):

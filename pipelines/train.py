@@ -7,16 +7,14 @@ from __future__ import annotations
 
 import csv
 import sys
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from ethos import catalog
-from ethos.errors import EthosError
 from ethos.files import new_folder, read_json, sha256_file, write_json
 from ethos.model.weights import WEIGHTS_FILE, load_model
 from ethos.plan import TrainPlan, read_plan
 from ethos.registry.runs import open_tracking
-from ethos.registry.training import Follower
+from ethos.registry.training import Follower, run_of
 from ethos.training.aware import train_by_recipe
 from ethos.training.checkpoint import Checkpoints
 from ethos.training.distill import Teacher
@@ -28,10 +26,8 @@ from ethos.training.notify import announced, hook_of
 from pipelines import OUTPUTS, run
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
-    from ethos.registry.runs import Run
     from ethos.training.epoch import Epoch
     from ethos.training.train import TrainResult
 
@@ -50,14 +46,16 @@ def main(variant: str) -> None:
     checkpoints = Checkpoints.of(
         OUTPUTS / "checkpoints" / variant, made_of(plan, dataset, start=start.get("sha256"), teacher=taught)
     )
+    tracking = open_tracking(catalog.load_params().registry.experiment)
     message: dict[str, Any] = {"stage": "train", "variant": variant}
     with (
         monitor(f"train {variant}", plan.recipe.all_epochs, sys.stderr) as shown,
         announced(hook_of(plan.recipe.name), message, shown.tell),
-        tracked_run(plan, start, dataset, checkpoints) as tracked,
+        run_of(checkpoints, tracking, f"train {variant}", tags_of(plan, dataset)) as tracked,
         new_folder(OUTPUTS / "models" / variant / FORM) as model_folder,
         new_folder(OUTPUTS / "train" / variant) as record_folder,
     ):
+        tracked.log_params(params_of(plan, start))
         message["run_id"] = tracked.run_id
         follower = Follower(tracked, shown, OUTPUTS)
         result = train_by_recipe(
@@ -86,26 +84,6 @@ def teacher_of(folder: Path | None, plan: TrainPlan) -> Teacher | None:
     if folder is None:
         return None
     return Teacher(load_model(folder)[0], plan.recipe.teacher_cls, plan.recipe.teacher_dfl)
-
-
-@contextmanager
-def tracked_run(
-    plan: TrainPlan, start: dict[str, Any], dataset: dict[str, Any], checkpoints: Checkpoints
-) -> Iterator[Run]:
-    """Open the run that the checkpoint belongs to, or a new one."""
-    tracking = open_tracking(catalog.load_params().registry.experiment)
-    known = checkpoints.run_id
-    if known is not None and not tracking.run_known(known):
-        known = None
-    with tracking.run(f"train {plan.variant}", tags_of(plan, dataset), go_on_with=known) as tracked:
-        if known is None:
-            checkpoints.keep_run_id(tracked.run_id)
-            tracked.log_params(params_of(plan, start))
-        try:
-            yield tracked
-        except EthosError as error:
-            tracked.set_tags({"failure": error.message})
-            raise
 
 
 def tags_of(plan: TrainPlan, dataset: dict[str, Any]) -> dict[str, str]:

@@ -131,7 +131,7 @@ def test_the_stage_leaves_its_report_where_a_variant_does_not_fit(
     project: Path, monkeypatch: pytest.MonkeyPatch, document: dict[str, Any]
 ) -> None:
     params = yaml.safe_load((project / "params.yaml").read_text())
-    (project / "params.yaml").write_text(yaml.safe_dump(params | {"variants": ["level4_relu"]}))
+    (project / "params.yaml").write_text(yaml.safe_dump(params | {"variants": ["level4_relu"], "pruned": []}))
     (project / "outputs" / "plan" / "level4_relu").mkdir(parents=True)
     write_plan(
         project / "outputs" / "plan" / "level4_relu" / "train.yaml", train_plan(catalog.load_params(), "level4_relu")

@@ -118,7 +118,7 @@ def test_a_recipe_of_ones_own_may_share_the_start(project: Path) -> None:
 def student(project: Path, students: dict[str, str], recipe: str = "demo_taught") -> Params:
     """Write a variant with a recipe; return parameters of a run with it and its teacher."""
     write(project, "variant", "pupil", f"level: level4\nactivation: relu\nrecipe: {recipe}\n")
-    return params(variants=["pupil", "level4_leaky"], students=students)
+    return params(variants=["pupil", "level4_leaky"], pruned=[], students=students)
 
 
 def test_a_student_knows_its_teacher(project: Path) -> None:

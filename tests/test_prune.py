@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 TARGET = "ethos-u65-512"
 VARIANT = "level3_relu"
+RECOVERY = "specs/recipes/demo_recovery.yaml"
 
 
 def plan_of(recipe: Recipe, **options: Any) -> PrunePlan:
@@ -263,10 +264,24 @@ def changed(text: str, by: str, file: str = "specs/variants/level3_relu.yaml") -
         (changed("prune:", "prune:\n  recovery: nothing"), "unknown recipe 'nothing'"),
         (changed("prune:", "prune:\n  recovery: demo"), "recovery 'demo' starts from 'warm_start'"),
         (changed("prune:", "prune:\n  recovery: prune_recovery"), "is for 640 px, recipe 'demo' for 128 px"),
+        (changed("weights: ", "teacher: level4_leaky\nweights: ", RECOVERY), "a pruned network cannot have a teacher"),
+        (
+            changed("weights: ", "qat: {epochs: 1, lr0: 0.001, per_channel: false}\nweights: ", RECOVERY),
+            "qat.per_channel is False, quantize.per_channel of variant 'level3_relu' is True",
+        ),
         (changed("target: ethos-u55-256", "target: ethos-u99"), "unknown target 'ethos-u99'"),
         (changed("target: ethos-u55-256", "target: ethos-n78-4tops"), "has no cycles, only rules"),
     ],
-    ids=["no-section", "unknown-recovery", "no-recovery", "other-size", "unknown-target", "rules-target"],
+    ids=[
+        "no-section",
+        "unknown-recovery",
+        "no-recovery",
+        "other-size",
+        "teacher",
+        "qat",
+        "unknown-target",
+        "rules-target",
+    ],
 )
 def test_plans_that_are_refused(project: Path, change: Callable[[Path], None], message: str) -> None:
     change(project)
@@ -345,6 +360,32 @@ def test_stage_writes_network_report_and_run(run_folder: Path, smoke: Recipe) ->
     table = CliRunner().invoke(app, ["prune", VARIANT, "--report", "--layers"], catch_exceptions=False).stdout
     assert "efficiency" in table
     assert "model.0.conv" in table
+
+
+def test_a_killed_stage_goes_on_in_its_run(
+    run_folder: Path, smoke: Recipe, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_plan(run_folder / "outputs/plan" / VARIANT / "prune.yaml", plan_of(smoke.model_copy(update={"epochs": 2})))
+    lines = stage.EpochLines.__call__
+
+    def killed(self: Any, epoch: Any) -> None:
+        lines(self, epoch)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(stage.EpochLines, "__call__", killed)
+        with pytest.raises(KeyboardInterrupt):
+            stage.main(VARIANT)
+    assert "goes on" not in capsys.readouterr().err
+    stage.main(VARIANT)
+    assert "goes on after epoch 1" in capsys.readouterr().err
+    from ethos.registry.runs import open_tracking
+
+    tracking = open_tracking("ethos")
+    (run,) = tracking._client.search_runs([tracking.experiment_id])
+    assert run.info.run_id == read_json(run_folder / "outputs/prune" / VARIANT / "run.json")["run_id"]
+    assert run.info.status == "FINISHED"
+    assert not (run_folder / "outputs/checkpoints" / f"{VARIANT}-pruned").exists()
 
 
 def test_preview_writes_nothing(run_folder: Path) -> None:

@@ -72,12 +72,12 @@ def test_every_level_is_pruned_and_built_again(level: str, activation: Any, tmp_
     before = model(image)[0]
     tracer = Tracer(model)
     torch.testing.assert_close(model(image)[0], before, rtol=1e-4, atol=1e-4)  # the split form computes the same
-    structure = tracer.structure(SIDE)
+    structure, whole = tracer.structure(SIDE), parameters(model)
     chosen = {name: max(8, width // 2) for name, width in structure.full.items()}
     tracer.prune({name: range(structure.full[name] - width) for name, width in chosen.items()})
     widths = widths_of(model)
     assert structure.widths(chosen) == widths
-    assert Parameters(structure, parameters(dense(level, activation))).total(chosen) == parameters(model)
+    assert Parameters(structure, whole).total(chosen) == parameters(model)
     pruned = architecture(level, activation).model_copy(update={"widths": widths})
     save_model(tmp_path, model, pruned)
     again, described = load_model(tmp_path)

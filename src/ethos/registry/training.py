@@ -2,24 +2,48 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ethos.errors import EthosError
 from ethos.training.environment import hardware, versions
 from ethos.training.epoch import epoch_row
 from ethos.training.system import sample
 from ethos.training.watch import Watch
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from ethos.registry.runs import Run
+    from ethos.registry.runs import Run, Tracking
+    from ethos.training.checkpoint import Checkpoints
     from ethos.training.epoch import Epoch
     from ethos.training.monitor import Monitor
 
 # a metric that every epoch has tells which epochs a run that is opened again holds already
 ALWAYS = "map50"
 NOTE = "note."
+
+
+@contextmanager
+def run_of(
+    checkpoints: Checkpoints, tracking: Tracking, name: str, tags: Mapping[str, str], parent: str | None = None
+) -> Iterator[Run]:
+    """Open the run that a training's checkpoints belong to, or a new one, for the block; the checkpoints remember it.
+
+    A failure is noted in the run. Arguments beside `checkpoints` are those of `Tracking.run`.
+    """
+    known = checkpoints.run_id
+    if known is not None and not tracking.run_known(known):
+        known = None
+    with tracking.run(name, tags, parent, go_on_with=known) as tracked:
+        checkpoints.keep_run_id(tracked.run_id)
+        try:
+            yield tracked
+        except EthosError as error:
+            tracked.set_tags({"failure": error.message})
+            raise
 
 
 @dataclass
