@@ -52,11 +52,12 @@ def project(tmp_path_factory: pytest.TempPathFactory, tiny_dataset: Path, plan: 
     (made.folder / ".dvc/config").write_text("[core]\n    analytics = false\n    no_scm = true\n")
     outputs = made.folder / "outputs"
     shutil.copytree(tiny_dataset, outputs / "dataset")
-    for place in (f"plan/{VARIANT}", f"teacher/{VARIANT}", "check"):
+    for place in (f"plan/{VARIANT}", f"teacher/{VARIANT}", "check", "fit"):
         (outputs / place).mkdir(parents=True)
     write_plan(outputs / f"plan/{VARIANT}/train.yaml", plan)
     (outputs / f"teacher/{VARIANT}/teacher.json").write_text('{"schema": 1, "teacher": null}\n')
-    (outputs / "check/report.json").write_text("{}\n")
+    for passed in ("check/report.json", "fit/passed.json"):
+        (outputs / passed).write_text("{}\n")
     with new_folder(outputs / "start") as folder:
         make_start(StartPlan(weights=Weights(source="scratch"), seed=0), tiny_dataset, folder)
     return made
