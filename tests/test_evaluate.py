@@ -14,7 +14,7 @@ from squares import materialise, write_images
 
 from ethos.errors import DataError, EthosError, ModelError, SpecError
 from ethos.evaluation.detect import ImageResult, place_labels, predict_all
-from ethos.evaluation.evaluate import evaluate, protocol_of
+from ethos.evaluation.evaluate import assess, protocol_of
 from ethos.evaluation.metrics import score
 from ethos.evaluation.predictors import open_predictor
 from ethos.evaluation.protocol import Protocol, require_same
@@ -243,7 +243,9 @@ def test_a_detector_that_finds_all_scores_perfectly(files: Path, dataset: Path, 
         file.write_bytes((files / file.name).read_bytes())
     seen: list[tuple[int, int]] = []
 
-    document = evaluate(file, load_samples(dataset, "val"), PARAMS, progress=lambda *done: seen.append(done))
+    scored = assess(file, load_samples(dataset, "val"), PARAMS, progress=lambda *done: seen.append(done))
+
+    document = scored.document()
 
     figures = {key: document[key] for key in ("schema", "provenance", "file", "sha256", "map50", "images", "recall")}
     assert figures == {
@@ -290,7 +292,7 @@ def test_an_unreadable_image_is_named(files: Path, dataset: Path, tmp_path: Path
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"no picture")
     with pytest.raises(DataError) as caught:
-        evaluate(files / "int8.tflite", replace(data, samples=(replace(data.samples[0], image=broken),)), PARAMS)
+        assess(files / "int8.tflite", replace(data, samples=(replace(data.samples[0], image=broken),)), PARAMS)
     assert caught.value.message == f"{broken}: cannot be read as an image"
 
 
@@ -400,8 +402,8 @@ def test_the_stage_leaves_nothing_half_written(project: Path, files: Path) -> No
 def test_a_published_file_scores_as_ultralytics_measured_it() -> None:
     file = SHARED / "models/v3_level4_leaky_full_integer_quant.tflite"
 
-    document = evaluate(file, load_samples(SHARED / "data/signs15/data.yaml", "val"), PARAMS)
+    scores = assess(file, load_samples(SHARED / "data/signs15/data.yaml", "val"), PARAMS).scores
 
-    assert document["images"] == 801
-    assert document["map50"] == pytest.approx(0.8365, abs=0.01)
-    assert document["map50_95"] == pytest.approx(0.6715, abs=0.01)
+    assert scores.images == 801
+    assert scores.map50 == pytest.approx(0.8365, abs=0.01)
+    assert scores.map50_95 == pytest.approx(0.6715, abs=0.01)
