@@ -212,7 +212,7 @@ def test_the_command_runs_an_autopsy(quantized: Quantized) -> None:
         (["level4_leaky", "--into", "new"], "level4_leaky (dense) is not trained yet"),
         (["level4_leaky", "--into", "specs"], "--into specs: is there already"),
         (["specs"], "specs: no quantize.json"),
-        (["specs", "--autopsy", "--data", "nowhere"], "nowhere: cannot be read"),
+        (["specs", "--autopsy", "--data", "nowhere"], "nowhere: no such file"),
     ],
     ids=["unknown", "not-quantized", "not-trained", "exists", "no-record", "no-data"],
 )

@@ -187,6 +187,7 @@ def test_samples_of_a_materialised_set(dataset: Path) -> None:
     [
         pytest.param("val: images/valid\nnames: [red, green, blue]", id="list of names"),
         pytest.param("val: images/valid\nnames: {0: red, 1: green, 2: blue}", id="numbered names"),
+        pytest.param("\ufeffval: images/valid\nnames: {'0': red, '2': blue, '1': green}", id="what other tools write"),
         pytest.param("path: images\nval: [valid]\nnames: [red, green, blue]", id="path and list of folders"),
     ],
 )
@@ -200,12 +201,17 @@ def test_samples_of_a_yolo_folder(tmp_path: Path, dataset: Path, text: str) -> N
 
 
 YAML = "val: images/valid\nnames: [red, green, blue]"
+NO_NAMES = "data.yaml: 'names' is neither a list nor a mapping from 0, 1, 2, ..."
+NO_YAML = (
+    "while parsing a flow node expected the node content, but found '<stream end>' "
+    'in "<unicode string>", line 1, column 5: a: [ ^'
+)
 BAD_DATA: dict[str, tuple[str, str, type[EthosError], str]] = {
     "no such side": (YAML, "test", SpecError, "data.yaml: unknown split 'test'"),
-    "no names": ("val: images/valid", "val", DataError, "data.yaml: 'names' is no list of class names"),
-    "names from 1": (YAML.split("\n")[0] + "\nnames: {1: a}", "val", DataError, "'names' is no list of class names"),
+    "no names": ("val: images/valid", "val", DataError, NO_NAMES),
+    "names from 1": (YAML.split("\n")[0] + "\nnames: {1: a}", "val", DataError, NO_NAMES),
     "no mapping": ("[1, 2]", "val", DataError, "data.yaml: expected a mapping of keys"),
-    "no YAML": ("a: [", "val", DataError, "data.yaml: is no YAML document"),
+    "no YAML": ("a: [", "val", DataError, f"data.yaml: cannot be read: {NO_YAML}"),
     "no such folder": ("val: pictures\nnames: [a]", "val", DataError, "pictures is no folder of images"),
     "no image": ("val: labels\nnames: [a]", "val", DataError, "data.yaml: split 'val' holds no image"),
     "unknown class": (
@@ -229,7 +235,10 @@ def test_bad_data_says_what(tmp_path: Path, text: str, split: str, kind: type[Et
 def test_no_data_yaml(tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         load_samples(tmp_path / "data.yaml", "val")
-    assert caught.value.message == f"{tmp_path / 'data.yaml'}: cannot be read: No such file or directory"
+    assert caught.value.message == f"{tmp_path / 'data.yaml'}: no such file"
+    with pytest.raises(DataError) as caught:
+        load_samples(tmp_path, "val")
+    assert caught.value.message == f"{tmp_path}: cannot be read: Is a directory"
 
 
 # --- detectors and their scores --------------------------------------------------------------------------------------
