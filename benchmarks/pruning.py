@@ -22,7 +22,7 @@ import numpy as np
 
 from ethos import catalog
 from ethos.compress.quantize import INT8_FILE, quantize
-from ethos.evaluation.evaluate import evaluate
+from ethos.evaluation.evaluate import assess
 from ethos.evaluation.samples import load_samples
 from ethos.files import new_folder, read_json, write_json
 from ethos.npu import vela
@@ -170,8 +170,7 @@ def files_of(folder: Path, model: Path, form: str, variant: str) -> dict[str, fl
                 quantize(model, DATASET, size, plan.options, fresh)
         if size == plan.imgsz:
             samples = load_samples(DATASET, "val")
-            report = evaluate(place / INT8_FILE, samples, params.protocol, place / "decode.json")
-            found["map50"] = report["map50"]
+            found["map50"] = assess(place / INT8_FILE, samples, params.protocol).scores.map50
         found[f"macs_{size}"] = total_macs(read_graph(place / INT8_FILE))
         for name in TARGETS:
             target: Any = catalog.load("target", name)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from ethos import catalog
 from ethos.compress.quantize import quantize
-from ethos.evaluation.evaluate import evaluate
+from ethos.evaluation.evaluate import assess
 from ethos.evaluation.samples import load_samples
 from ethos.files import new_folder, write_json
 from ethos.model.engine import prepare
@@ -97,7 +97,7 @@ def scored(models: Path, into: Path, imgsz: int, options: Quantize) -> dict[str,
     data, params = load_samples(DATASET, "val"), catalog.load_params().protocol
     with new_folder(into) as folder:
         quantize(models, DATASET, imgsz, options, folder)
-    reports = {name: evaluate(into / f"{name}.tflite", data, params, into / "decode.json") for name in ("fp32", "int8")}
+    reports = {name: assess(into / f"{name}.tflite", data, params).document() for name in ("fp32", "int8")}
     return {
         name: {**{key: report[key] for key in FIGURES}, "sha256": report["sha256"]} for name, report in reports.items()
     }

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from ethos import catalog
 from ethos.compress.quantize import quantize
-from ethos.evaluation.evaluate import evaluate
+from ethos.evaluation.evaluate import assess
 from ethos.evaluation.samples import load_samples
 from ethos.files import new_folder, read_json, write_json
 from ethos.model.weights import load_model
@@ -77,11 +77,11 @@ def scored(models: Path, variant: str) -> dict[str, float]:
             with new_folder(files) as fresh:
                 quantize(models, DATASET, plan.imgsz, plan.options, fresh)
         samples = load_samples(DATASET, "val")
-        reports = {
-            kind: evaluate(files / name, samples, params.protocol, files / "decode.json")
-            for kind, name in FILES.items()
-        }
-        write_json(record, {f"{kind}.{key}": reports[kind][key] for kind in FILES for key in ("map50", "map50_95")})
+        scores = {kind: assess(files / name, samples, params.protocol).scores for kind, name in FILES.items()}
+        figures = {}
+        for kind, each in scores.items():
+            figures |= {f"{kind}.map50": each.map50, f"{kind}.map50_95": each.map50_95}
+        write_json(record, figures)
     found: dict[str, float] = read_json(record)
     return found
 

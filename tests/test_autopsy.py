@@ -20,7 +20,7 @@ from ethos.cli import app
 from ethos.compress.quantize import CONTRACT_FILE, FLOAT_FILE, INT8_FILE, ONNX_FILE
 from ethos.errors import ModelError
 from ethos.evaluation.detect import ImageResult
-from ethos.evaluation.evaluate import evaluate
+from ethos.evaluation.evaluate import assess
 from ethos.evaluation.samples import load_samples
 from ethos.specs import ProtocolParams
 
@@ -146,7 +146,7 @@ def test_mixing_neither_branch_or_both_is_evaluating_the_files(quantized: Quanti
     assert {mix: len(each) for mix, each in found.items()} == dict.fromkeys(found, len(data.samples))
     whole = autopsy(files, data, PARAMS)
     for precision, name in (("fp32", FLOAT_FILE), ("int8", INT8_FILE)):
-        scored = evaluate(files / name, data, PARAMS, files / CONTRACT_FILE)
+        scored = assess(files / name, data, PARAMS).document()
         assert whole[precision]["map50"] == pytest.approx(scored["map50"], abs=1e-4)
         assert whole["protocol"] == scored["protocol"]
     assert {row["name"] for row in whole["classes"]} <= set(CLASSES)
@@ -212,7 +212,7 @@ def test_the_command_runs_an_autopsy(quantized: Quantized) -> None:
         (["level4_leaky", "--into", "new"], "level4_leaky (dense) is not trained yet"),
         (["level4_leaky", "--into", "specs"], "--into specs: is there already"),
         (["specs"], "specs: no quantize.json"),
-        (["specs", "--autopsy", "--data", "nowhere"], "nowhere: cannot be read"),
+        (["specs", "--autopsy", "--data", "nowhere"], "nowhere: no such file"),
     ],
     ids=["unknown", "not-quantized", "not-trained", "exists", "no-record", "no-data"],
 )

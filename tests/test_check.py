@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 import subprocess
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 from PIL import Image
-from yolo_folder import SIGNS15, folder_dataset, write_folder, write_image, write_label
+from yolo_folder import SIGNS15, folder_dataset, write_folder, write_image, write_label, write_project
 
 from ethos.catalog import load, project_root
 from ethos.data import checks as checks_module
@@ -366,12 +365,7 @@ def test_checks_never_reach_for_the_network(tmp_path: Path) -> None:
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A project whose data set is the small folder, materialised."""
-    (tmp_path / "specs" / "datasets").mkdir(parents=True)
-    params = (project_root() / "params.yaml").read_text()
-    (tmp_path / "params.yaml").write_text(re.sub(r"^dataset: .*$", "dataset: small", params, flags=re.MULTILINE))
-    spec = {"source": {"type": "folder", "root": "source"}, "classes": ["Stop", "Yield"], "split": {"method": "keep"}}
-    (tmp_path / "specs" / "datasets" / "small.yaml").write_text(json.dumps(spec))
-    write_folder(tmp_path / "source")
+    write_project(tmp_path)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

@@ -13,7 +13,7 @@ from quantized import OPTIONS, Quantized
 from ethos.compress.convert import CONVERTERS
 from ethos.compress.quantize import CONTRACT_FILE, FILES, FLOAT_FILE, INT8_FILE, ONNX_FILE, PRECISIONS, quantize
 from ethos.errors import ModelError
-from ethos.evaluation.evaluate import evaluate
+from ethos.evaluation.evaluate import assess
 from ethos.evaluation.samples import load_samples
 from ethos.npu.tflite import read_graph
 from ethos.specs import ProtocolParams, Quantize
@@ -74,9 +74,9 @@ def test_both_score_the_same(quantized: Quantized, other: tuple[Path, dict[str, 
     data = load_samples(quantized.dataset, "train")
     params = ProtocolParams(conf=0.001, iou=0.7, max_det=300)
     for file in (FLOAT_FILE, INT8_FILE):
-        one, two = (evaluate(place / file, data, params, place / CONTRACT_FILE) for place in (quantized.files, folder))
-        assert abs(one["map50"] - two["map50"]) < 0.003
-        assert abs(one["map50_95"] - two["map50_95"]) < 0.003
+        one, two = (assess(place / file, data, params).scores for place in (quantized.files, folder))
+        assert abs(one.map50 - two.map50) < 0.003
+        assert abs(one.map50_95 - two.map50_95) < 0.003
 
 
 def test_a_converter_that_is_not_installed(quantized: Quantized, monkeypatch: pytest.MonkeyPatch) -> None:

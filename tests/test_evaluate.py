@@ -14,7 +14,7 @@ from squares import materialise, write_images
 
 from ethos.errors import DataError, EthosError, ModelError, SpecError
 from ethos.evaluation.detect import ImageResult, place_labels, predict_all
-from ethos.evaluation.evaluate import evaluate, protocol_of
+from ethos.evaluation.evaluate import assess, protocol_of
 from ethos.evaluation.metrics import score
 from ethos.evaluation.predictors import open_predictor
 from ethos.evaluation.protocol import Protocol, require_same
@@ -187,6 +187,7 @@ def test_samples_of_a_materialised_set(dataset: Path) -> None:
     [
         pytest.param("val: images/valid\nnames: [red, green, blue]", id="list of names"),
         pytest.param("val: images/valid\nnames: {0: red, 1: green, 2: blue}", id="numbered names"),
+        pytest.param("\ufeffval: images/valid\nnames: {'0': red, '2': blue, '1': green}", id="what other tools write"),
         pytest.param("path: images\nval: [valid]\nnames: [red, green, blue]", id="path and list of folders"),
     ],
 )
@@ -200,12 +201,17 @@ def test_samples_of_a_yolo_folder(tmp_path: Path, dataset: Path, text: str) -> N
 
 
 YAML = "val: images/valid\nnames: [red, green, blue]"
+NO_NAMES = "data.yaml: 'names' is neither a list nor a mapping from 0, 1, 2, ..."
+NO_YAML = (
+    "while parsing a flow node expected the node content, but found '<stream end>' "
+    'in "<unicode string>", line 1, column 5: a: [ ^'
+)
 BAD_DATA: dict[str, tuple[str, str, type[EthosError], str]] = {
     "no such side": (YAML, "test", SpecError, "data.yaml: unknown split 'test'"),
-    "no names": ("val: images/valid", "val", DataError, "data.yaml: 'names' is no list of class names"),
-    "names from 1": (YAML.split("\n")[0] + "\nnames: {1: a}", "val", DataError, "'names' is no list of class names"),
+    "no names": ("val: images/valid", "val", DataError, NO_NAMES),
+    "names from 1": (YAML.split("\n")[0] + "\nnames: {1: a}", "val", DataError, NO_NAMES),
     "no mapping": ("[1, 2]", "val", DataError, "data.yaml: expected a mapping of keys"),
-    "no YAML": ("a: [", "val", DataError, "data.yaml: is no YAML document"),
+    "no YAML": ("a: [", "val", DataError, f"data.yaml: cannot be read: {NO_YAML}"),
     "no such folder": ("val: pictures\nnames: [a]", "val", DataError, "pictures is no folder of images"),
     "no image": ("val: labels\nnames: [a]", "val", DataError, "data.yaml: split 'val' holds no image"),
     "unknown class": (
@@ -229,7 +235,10 @@ def test_bad_data_says_what(tmp_path: Path, text: str, split: str, kind: type[Et
 def test_no_data_yaml(tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         load_samples(tmp_path / "data.yaml", "val")
-    assert caught.value.message == f"{tmp_path / 'data.yaml'}: cannot be read: No such file or directory"
+    assert caught.value.message == f"{tmp_path / 'data.yaml'}: no such file"
+    with pytest.raises(DataError) as caught:
+        load_samples(tmp_path, "val")
+    assert caught.value.message == f"{tmp_path}: cannot be read: Is a directory"
 
 
 # --- detectors and their scores --------------------------------------------------------------------------------------
@@ -243,7 +252,9 @@ def test_a_detector_that_finds_all_scores_perfectly(files: Path, dataset: Path, 
         file.write_bytes((files / file.name).read_bytes())
     seen: list[tuple[int, int]] = []
 
-    document = evaluate(file, load_samples(dataset, "val"), PARAMS, progress=lambda *done: seen.append(done))
+    scored = assess(file, load_samples(dataset, "val"), PARAMS, progress=lambda *done: seen.append(done))
+
+    document = scored.document()
 
     figures = {key: document[key] for key in ("schema", "provenance", "file", "sha256", "map50", "images", "recall")}
     assert figures == {
@@ -290,7 +301,7 @@ def test_an_unreadable_image_is_named(files: Path, dataset: Path, tmp_path: Path
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"no picture")
     with pytest.raises(DataError) as caught:
-        evaluate(files / "int8.tflite", replace(data, samples=(replace(data.samples[0], image=broken),)), PARAMS)
+        assess(files / "int8.tflite", replace(data, samples=(replace(data.samples[0], image=broken),)), PARAMS)
     assert caught.value.message == f"{broken}: cannot be read as an image"
 
 
@@ -400,8 +411,8 @@ def test_the_stage_leaves_nothing_half_written(project: Path, files: Path) -> No
 def test_a_published_file_scores_as_ultralytics_measured_it() -> None:
     file = SHARED / "models/v3_level4_leaky_full_integer_quant.tflite"
 
-    document = evaluate(file, load_samples(SHARED / "data/signs15/data.yaml", "val"), PARAMS)
+    scores = assess(file, load_samples(SHARED / "data/signs15/data.yaml", "val"), PARAMS).scores
 
-    assert document["images"] == 801
-    assert document["map50"] == pytest.approx(0.8365, abs=0.01)
-    assert document["map50_95"] == pytest.approx(0.6715, abs=0.01)
+    assert scores.images == 801
+    assert scores.map50 == pytest.approx(0.8365, abs=0.01)
+    assert scores.map50_95 == pytest.approx(0.6715, abs=0.01)

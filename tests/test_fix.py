@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 from typer.testing import CliRunner
-from yolo_folder import folder_dataset, write_folder, write_image, write_label
+from yolo_folder import folder_dataset, write_folder, write_image, write_label, write_project
 
 from ethos.catalog import project_root
 from ethos.cli import app
@@ -230,12 +230,7 @@ def test_unknown_repair(root: Path) -> None:
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A project whose data set is the small folder with an image twice, materialised."""
-    (tmp_path / "specs" / "datasets").mkdir(parents=True)
-    params = (project_root() / "params.yaml").read_text()
-    (tmp_path / "params.yaml").write_text(re.sub(r"^dataset: .*$", "dataset: small", params, flags=re.MULTILINE))
-    spec = {"source": {"type": "folder", "root": "source"}, "classes": ["Stop", "Yield"], "split": {"method": "keep"}}
-    (tmp_path / "specs" / "datasets" / "small.yaml").write_text(json.dumps(spec))
-    double(write_folder(tmp_path / "source"))
+    double(write_project(tmp_path))
     monkeypatch.chdir(tmp_path)
     materialise(folder_dataset(tmp_path / "source", "keep"), tmp_path / "outputs/dataset")
     return tmp_path

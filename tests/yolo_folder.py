@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,8 @@ from PIL import Image
 from ethos.specs import CheckLimits, Dataset, FolderSource, Split
 
 CLASSES = ("Stop", "Yield")
-SIGNS15 = Path(__file__).resolve().parents[2] / "shared" / "data" / "signs15"
+ROOT = Path(__file__).resolve().parents[1]
+SIGNS15 = ROOT.parent / "shared" / "data" / "signs15"
 
 
 def write_image(path: Path, seed: int, size: tuple[int, int] = (64, 48)) -> None:
@@ -55,3 +58,13 @@ def folder_dataset(root: Path, method: str = "grouped", **limits: object) -> Dat
         split=Split(method=method, track=r"^track(?P<track>\d+)_"),
         checks=CheckLimits(**{"max_class_share_difference": 0.3, **limits}),
     )
+
+
+def write_project(root: Path) -> Path:
+    """Write a project whose data set is such a folder, `source` in it; return the folder."""
+    (root / "specs" / "datasets").mkdir(parents=True)
+    params = (ROOT / "params.yaml").read_text(encoding="utf-8")
+    (root / "params.yaml").write_text(re.sub(r"^dataset: .*$", "dataset: small", params, flags=re.MULTILINE))
+    spec = {"source": {"type": "folder", "root": "source"}, "classes": list(CLASSES), "split": {"method": "keep"}}
+    (root / "specs" / "datasets" / "small.yaml").write_text(json.dumps(spec))
+    return write_folder(root / "source")

@@ -6,7 +6,9 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
+
+LISTED = 5
 
 
 class EthosError(Exception):
@@ -63,3 +65,9 @@ def unknown(kind: str, name: str, known: Iterable[str], where: str = "") -> Spec
     hint = f"did you mean {', '.join(near)}? " if near else ""
     place = f"{where}: " if where else ""
     return SpecError(f"{place}unknown {kind} '{name}'", f"{hint}known: {', '.join(names) or 'none'}")
+
+
+def some_of(found: Sequence[str]) -> str:
+    """Return the first of what was found, and how many more there are."""
+    more = f" and {len(found) - LISTED} more" if len(found) > LISTED else ""
+    return ", ".join(found[:LISTED]) + more

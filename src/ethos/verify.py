@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ethos import catalog
-from ethos.errors import ModelError, SpecError
+from ethos.errors import ModelError, SpecError, some_of
 from ethos.files import read_json, sha256_file
 from ethos.model.activations import ACTIVATIONS, activation_uses
 from ethos.model.census import LayerUse, census, count, onnx_nodes
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 # what stands beside an exported file and says from what it was made
 RECORDS = ("quantize.json", "manifest.json")
 CLASSES = ("a", "b")
-LISTED = 5
 
 
 def verify_variant(name: str) -> dict[str, Any]:
@@ -164,9 +163,8 @@ def _problems(
     others = [layer for layer in layers if layer.activation not in (wanted, None)]
     problems = []
     if others:
-        listed = ", ".join(f"{layer.name} has {layer.activation}" for layer in others[:LISTED])
-        more = f" and {len(others) - LISTED} more" if len(others) > LISTED else ""
-        problems.append(f"activation '{declared}' is declared, but {listed}{more}")
+        listed = some_of([f"{layer.name} has {layer.activation}" for layer in others])
+        problems.append(f"activation '{declared}' is declared, but {listed}")
     if uses is not None and found.get(wanted, 0) != uses:
         problems.append(f"{wanted} in {found.get(wanted, 0)} layers, the network has it in {uses}")
     return problems

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
-from ethos.console import AsJson, print_json, print_table
+from ethos.console import AsJson, one_of, print_json, print_table
 from ethos.errors import SpecError
 
 DOES_NOT_FIT = 1
@@ -67,8 +67,9 @@ def verify(
 ) -> None:
     """Show the activation of every layer. Exit 1 if it is not the declared one everywhere."""
     from ethos.reporting.tables import activation_table
+    from ethos.specs import Activation
 
-    report = _verify(subject, _known_activation(activation))
+    report = _verify(subject, one_of("activation", activation, get_args(Activation)))
     if as_json:
         print_json(report)
     else:
@@ -90,18 +91,6 @@ def _verify(subject: str, activation: Activation | None) -> dict[str, Any]:
     if activation is not None:
         raise SpecError("--activation is for files", "a variant's spec declares its own; leave the option out")
     return check.verify_variant(subject)
-
-
-def _known_activation(name: str | None) -> Activation | None:
-    from ethos.errors import unknown
-    from ethos.specs import Activation
-
-    known: dict[str, Activation] = {each: each for each in get_args(Activation)}
-    if name is None:
-        return None
-    if name not in known:
-        raise unknown("activation", name, known)
-    return known[name]
 
 
 def _verdict(report: dict[str, Any]) -> str:

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path  # noqa: TC003 - typer reads annotations at run time
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
-from ethos.console import OUTPUTS, AsJson, print_json, print_table
+from ethos.console import OUTPUTS, AsJson, one_of, print_json, print_table
 from ethos.errors import SpecError
 
 if TYPE_CHECKING:
     from ethos.evaluation.evaluate import Options, Scored
     from ethos.evaluation.samples import SampleSet
     from ethos.specs import ProtocolParams
-
-PRECISIONS = ("fp32", "fp16", "mixed", "int8")
 
 
 def evaluate(
@@ -63,21 +61,20 @@ def evaluate(
     from ethos import catalog
     from ethos.evaluation.compare import compare
     from ethos.evaluation.evaluate import Options, assess
+    from ethos.evaluation.networks import Precision
     from ethos.evaluation.samples import load_samples
     from ethos.reporting.scores import score_tables
 
-    if precision is not None and precision not in PRECISIONS:
-        raise SpecError(f"unknown precision '{precision}'", f"known: {', '.join(PRECISIONS)}")
     params = _protocol(conf, iou)
-    samples = load_samples(data or catalog.project_root() / OUTPUTS / "dataset", split)
-    samples, related = _choose(samples, exclude, leak_free, leaks)
     options = Options(
         contract=contract,
         imgsz=(imgsz, imgsz) if imgsz else None,
-        precision=precision,  # type: ignore[arg-type]  # one of PRECISIONS
+        precision=one_of("precision", precision, get_args(Precision)),
         resamples=resamples,
         seed=seed,
     )
+    samples = load_samples(data or catalog.project_root() / OUTPUTS / "dataset", split)
+    samples, related = _choose(samples, exclude, leak_free, leaks)
     scored = assess(file, samples, params, options)
     report = scored.document()
     if leaks:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from ethos.errors import ModelError
+from ethos.errors import ModelError, some_of
 from ethos.npu.graph import output_name
 
 if TYPE_CHECKING:
@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
     from ethos.npu.graph import Graph
 
-LISTED = 8
 BYTES_PER_WEIGHT = {"fp32": 4, "fp16": 2, "dynamic": 1, "int8": 1}
 # what YOLO graphs become, with or without attention and SiLU; QUANTIZE changes from one int8 scale to another
 KNOWN_OPERATORS = frozenset(
@@ -111,18 +110,13 @@ def require_integer(graph: Graph, allowed: Collection[str] = (), kept: int = 0) 
     found = float_operators(graph)
     if found and not kept:
         raise ModelError(
-            f"{graph.file.name}: {len(found)} float operators: {_listed(found)}",
+            f"{graph.file.name}: {len(found)} float operators: {some_of(found)}",
             "a full-integer file has none; look for an operator without an int8 kernel",
         )
     extra = {"DEQUANTIZE"} if kept else set()
     kinds = Counter(operator.kind for operator in graph.operators if operator.kind not in KNOWN_OPERATORS | extra)
     if surprising := [f"{count} {kind}" for kind, count in sorted(kinds.items()) if kind not in allowed]:
         raise ModelError(
-            f"{graph.file.name}: unexpected operators: {_listed(surprising)}",
+            f"{graph.file.name}: unexpected operators: {some_of(surprising)}",
             "if they are meant to be there, name them in quantize.operators of the variant's spec",
         )
-
-
-def _listed(items: list[str]) -> str:
-    rest = f" and {len(items) - LISTED} more" if len(items) > LISTED else ""
-    return ", ".join(items[:LISTED]) + rest

@@ -14,7 +14,7 @@ import numpy as np
 
 from ethos.data.archive import unpack
 from ethos.data.coco import read_coco
-from ethos.data.describe import DATA_FILE
+from ethos.data.data_file import DATA_FILE
 from ethos.data.draw import draw_picture
 from ethos.data.fetch import fetch
 from ethos.data.findings import Finding

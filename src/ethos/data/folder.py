@@ -10,9 +10,7 @@ import unicodedata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
-from ethos.data.describe import DATA_FILE
+from ethos.data.data_file import DATA_FILE, class_names, read_data_file
 from ethos.data.found import IMAGE_SUFFIXES, Found, in_project, inside_files
 from ethos.errors import DataError
 from ethos.specs import FolderSource
@@ -60,8 +58,8 @@ def read_folder(root: Path, classes: Sequence[str]) -> tuple[list[Found], list[P
         DataError: data.yaml is missing, malformed, has other classes or leads out of the folder; or there are no
             images.
     """
-    data = _read_data_file(root / DATA_FILE)
-    _compare_names(data.get("names"), classes, root / DATA_FILE)
+    data = read_data_file(root / DATA_FILE)
+    _compare_names(class_names(data, root / DATA_FILE), classes, root / DATA_FILE)
     base = str(data.get("path") or ".")
     found: list[Found] = []
     orphans: list[Path] = []
@@ -81,18 +79,6 @@ def read_folder(root: Path, classes: Sequence[str]) -> tuple[list[Found], list[P
     return found, orphans
 
 
-def _read_data_file(path: Path) -> dict[str, Any]:
-    try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file", "a YOLO folder holds one with 'train:', 'val:' and 'names:'") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise DataError(f"{path}: cannot be read: {' '.join(str(error).split())}", "correct the file") from None
-    if not isinstance(data, dict):
-        raise DataError(f"{path}: expected a mapping of keys", "write 'train:', 'val:' and 'names:'")
-    return data
-
-
 def read_names(root: Path) -> tuple[str, ...]:
     """Return the class names of a YOLO folder, in label order.
 
@@ -100,21 +86,11 @@ def read_names(root: Path) -> tuple[str, ...]:
         DataError: The folder or its data.yaml is missing or malformed.
     """
     path = find_root(FolderSource(type="folder", root=str(root))) / DATA_FILE
-    return _listed(_read_data_file(path).get("names"), path)
+    return class_names(read_data_file(path), path)
 
 
-def _listed(names: Any, path: Path) -> tuple[str, ...]:
-    """Return names given as a list, or as a mapping from 0, 1, 2, ..., in their order."""
-    if isinstance(names, dict) and {str(key) for key in names} == {str(place) for place in range(len(names))}:
-        names = [names[key] for key in sorted(names, key=int)]
-    if not isinstance(names, list) or not names:
-        raise DataError(f"{path}: 'names' is neither a list nor a mapping from 0, 1, 2, ...", "list the classes there")
-    return tuple(map(str, names))
-
-
-def _compare_names(names: Any, classes: Sequence[str], path: Path) -> None:
+def _compare_names(names: Sequence[str], classes: Sequence[str], path: Path) -> None:
     """Refuse a data.yaml whose classes are not those of the spec, in their order."""
-    names = _listed(names, path)
     fix = "write the same classes in the same order in the data set's spec"
     if len(names) != len(classes):
         raise DataError(f"{path}: {len(names)} classes where the spec has {len(classes)}", fix)

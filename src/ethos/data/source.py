@@ -10,7 +10,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ethos.data.arrive import Arrivals, Arrived, bring
-from ethos.data.describe import DATA_FILE, describe
+from ethos.data.data_file import DATA_FILE
+from ethos.data.describe import describe
 from ethos.data.earlier import read_earlier
 from ethos.data.findings import write_findings
 from ethos.data.manifest import ALL_SIDES, SIDES, ImageRow, Side, write_manifest

@@ -125,7 +125,7 @@ def _obtainable(spec: Dataset) -> str:
     Raises:
         DataError: Its source is not there.
     """
-    from ethos.data.describe import DATA_FILE
+    from ethos.data.data_file import DATA_FILE
     from ethos.data.folder import find_root
     from ethos.data.found import in_project
 

@@ -7,7 +7,7 @@ from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 from ethos.doctor.finding import Finding, Subject
-from ethos.errors import SpecError
+from ethos.errors import SpecError, some_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 LOCK, PROJECT = "requirements.lock", "pyproject.toml"
 INSTALL = "make clean install, or: pip install -r requirements.lock"
-LISTED = 5
 
 
 def packages(subject: Subject) -> Iterator[Finding]:
@@ -42,9 +41,9 @@ def packages(subject: Subject) -> Iterator[Finding]:
         elif wanted is not None and Version(found).public != Version(wanted).public:
             warnings.append(f"{name} {found}, locked {wanted}")
     if errors:
-        yield Finding("packages", "error", _some(errors), INSTALL)
+        yield Finding("packages", "error", some_of(errors), INSTALL)
     if warnings:
-        yield Finding("packages", "warn", _some(warnings), INSTALL)
+        yield Finding("packages", "warn", some_of(warnings), INSTALL)
     if not errors and not warnings:
         yield Finding("packages", "ok", f"{len(locked)} as in {LOCK}")
 
@@ -103,8 +102,3 @@ def _version(name: str) -> str | None:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
         return None
-
-
-def _some(problems: list[str]) -> str:
-    more = f" and {len(problems) - LISTED} more" if len(problems) > LISTED else ""
-    return ", ".join(problems[:LISTED]) + more

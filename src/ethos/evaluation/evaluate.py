@@ -97,18 +97,6 @@ class Scored:
         }
 
 
-def evaluate(
-    file: Path,
-    data: SampleSet,
-    params: ProtocolParams,
-    contract: Path | None = None,
-    workers: int | None = None,
-    progress: Callable[[int, int], None] | None = None,
-) -> dict[str, Any]:
-    """Return the scores of a detector file as a JSON document; arguments and errors as of `assess` and `Options`."""
-    return assess(file, data, params, Options(contract=contract, workers=workers), progress).document()
-
-
 def assess(
     file: Path,
     data: SampleSet,
@@ -159,7 +147,7 @@ def _predictors(file: Path, data: SampleSet, options: Options) -> list[Any]:
 
 
 def protocol_of(data: SampleSet, params: ProtocolParams, imgsz: Size) -> Protocol:
-    """Return the protocol under which `evaluate` scores a detector of that input size."""
+    """Return the protocol under which `assess` scores a detector of that input size."""
     return Protocol(
         dataset=data.dataset,
         split=data.split,

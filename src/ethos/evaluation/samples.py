@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-import yaml
 
+from ethos.data.data_file import class_names, read_data_file
 from ethos.data.labels import read_labels
 from ethos.data.manifest import MANIFEST_FILE, read_manifest
 from ethos.errors import DataError, unknown
@@ -131,7 +131,7 @@ def _materialised(folder: Path, split: str) -> SampleSet:
 
 
 def _yolo_folder(path: Path, split: str) -> SampleSet:
-    document = _read_data_yaml(path)
+    document = read_data_file(path)
     entry = document.get(split)
     if entry is None:
         sides = [side for side in ("train", "val", "test") if document.get(side)]
@@ -141,29 +141,7 @@ def _yolo_folder(path: Path, split: str) -> SampleSet:
     images = sorted(image for folder in folders for image in _images(folder, path))
     samples = tuple(Sample(image, _read_labels(_label_path(image))) for image in images)
     digest = sha256_json(sorted([sha256_file(image), split] for image in images))
-    return SampleSet(path.resolve().parent.name, split, _names(document, path), samples, digest, root=path)
-
-
-def _read_data_yaml(path: Path) -> dict[str, Any]:
-    try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}", "name a data.yaml in the YOLO format") from None
-    except (yaml.YAMLError, UnicodeDecodeError):
-        raise DataError(f"{path}: is no YAML document", "name a data.yaml in the YOLO format") from None
-    if not isinstance(document, dict):
-        raise DataError(f"{path}: expected a mapping of keys", "name a data.yaml in the YOLO format")
-    return document
-
-
-def _names(document: dict[str, Any], path: Path) -> tuple[str, ...]:
-    """Return the class names; YOLO writes them as a list, or as a mapping of numbers from 0."""
-    names = document.get("names")
-    if isinstance(names, dict) and sorted(names) == list(range(len(names))):
-        names = [names[number] for number in range(len(names))]
-    if not isinstance(names, list) or not names:
-        raise DataError(f"{path}: 'names' is no list of class names", "write 'names: [first, second]'")
-    return tuple(str(name) for name in names)
+    return SampleSet(path.resolve().parent.name, split, class_names(document, path), samples, digest, root=path)
 
 
 def _images(folder: Path, path: Path) -> list[Path]:

@@ -10,7 +10,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ethos.errors import ModelError
+from ethos.errors import ModelError, some_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -56,7 +56,7 @@ def verify_activations(model: nn.Module, declared: Activation) -> int:
     """Return how many layers use the declared activation.
 
     Raises:
-        ModelError: A layer uses another one (the first five are named), or none uses it.
+        ModelError: A layer uses another one (the first are named), or none uses it.
     """
     wanted = ACTIVATIONS[declared]
     uses: Counter[str] = Counter()
@@ -66,9 +66,8 @@ def verify_activations(model: nn.Module, declared: Activation) -> int:
         if found != wanted.written:
             wrong.append(f"{name} has {found}")
     if wrong or not uses:
-        listed = ", ".join(wrong[:5]) + (f" and {len(wrong) - 5} more" if len(wrong) > 5 else "")
         raise ModelError(
-            f"activation '{declared}' is declared, but {listed or 'no layer has an activation'}",
+            f"activation '{declared}' is declared, but {some_of(wrong) or 'no layer has an activation'}",
             "declare it with 'activation:' in the variant's spec; other keys, such as 'act:', have no effect",
         )
     return uses.total()
