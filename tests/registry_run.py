@@ -28,7 +28,7 @@ MODEL = "traffic-sign-detector"
 NAMES = ("red", "green", "blue")
 TARGETS = {"ethos-u55-256": 60.0, "ethos-u65-512": 30.0}
 RUN_ID = "0" * 32
-PROJECT_FILES = ("registry/policy.yaml", "params.yaml")
+PROJECT_FILES = ("registry/policy.yaml", "params.yaml", "LICENSE")
 HERE = Path(__file__).resolve().parents[1]
 
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 VARIANT = "level4_leaky"
 BUNDLE = {
+    "LICENSE",
     "architecture.json",
     "decode.json",
     "int8.tflite",
@@ -33,6 +34,7 @@ BUNDLE = {
     "model.onnx",
     "model_card.md",
     "npu.json",
+    "pictures/training.png",
     "quantize.json",
     "vela/ethos-u55-256.tflite",
     "vela/ethos-u65-512.tflite",

@@ -11,9 +11,10 @@ import typer
 from ethos.cli.data import data_app
 from ethos.cli.detect import detect
 from ethos.cli.doctor import doctor
+from ethos.cli.ledger import history_app, policy_app
 from ethos.cli.model import specs_app, verify
 from ethos.cli.npu import analyze
-from ethos.cli.registry import select
+from ethos.cli.registry import audit, promote, register, rollback, select
 from ethos.cli.run import init, summary
 from ethos.cli.score import evaluate
 from ethos.cli.speed import bench
@@ -28,7 +29,11 @@ app = typer.Typer(
 )
 app.add_typer(specs_app, name="specs")
 app.add_typer(data_app, name="data")
-for command in (doctor, init, verify, summary, select, evaluate, bench, detect, analyze):
+app.add_typer(history_app, name="history")
+app.add_typer(policy_app, name="policy")
+for command in (doctor, init, verify, summary, register, select, promote, rollback, audit):
+    app.command()(command)
+for command in (evaluate, bench, detect, analyze):
     app.command()(command)
 
 

@@ -59,11 +59,12 @@ def _answers(policy: Policy) -> list[dict[str, Any]]:
     from ethos.registry.store import open_store
 
     params = catalog.load_params().registry
-    store = open_store(catalog.project_root(), params.experiment, create=False)
+    root = catalog.project_root()
+    store = open_store(root, params.experiment, create=False)
     answers = []
     for name in policy.scenarios:
         try:
-            answers.append(live(store, policy, params.model_name, name))
+            answers.append(live(store, policy, params.model_name, name, root=root))
         except NothingSelectable as error:
             answers.append({"scenario": name, "reason": error.message})
     return answers

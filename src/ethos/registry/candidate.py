@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 from dataclasses import dataclass
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from ethos.errors import StoreError
@@ -13,14 +14,17 @@ from ethos.evaluation.protocol import Protocol, require_same
 from ethos.files import read_json, sha256_file, sha256_json, write_json, write_text
 from ethos.plan import QuantizePlan, TrainPlan, read_plan
 from ethos.registry.card import model_card
+from ethos.registry.pictures import PICTURES, draw_training
 from ethos.registry.records import (
     ARTIFACT_TAG,
     CANDIDATE,
     CANDIDATE_TAG,
     INT8,
+    INTERVAL_BOUNDS,
     NPU_FIGURES,
     PROTOCOL_DOCUMENT_TAG,
     PROTOCOL_TAG,
+    SCORES,
     figure_tags,
 )
 
@@ -30,6 +34,9 @@ if TYPE_CHECKING:
 MANIFEST = "manifest.json"
 CARD = "model_card.md"
 VELA = "vela"
+LICENCE = "LICENSE"
+HEADER = "decode.h"
+CURVES = f"{PICTURES}/training.png"
 NO_COMMIT = "none"
 REPAIR = "run: dvc repro"
 
@@ -93,6 +100,11 @@ class Candidate:
             }
         )
 
+    @property
+    def folder_of_training(self) -> Path:
+        """Return the folder in which the train stage left what it recorded."""
+        return self.outputs / "train" / self.variant
+
     def folder(self, stage: str) -> Path:
         """Return the folder that a stage wrote for it."""
         return self.outputs / stage / self.variant / self.form
@@ -100,15 +112,7 @@ class Candidate:
     def figures(self) -> dict[str, float]:
         """Return its figures by name, as `ethos.registry.records` lists them."""
         metrics = read_json(self.folder("evaluate") / "metrics.json")
-        found: dict[str, float] = {
-            f"{file}.{name}": float(value) for file, values in metrics.items() for name, value in values.items()
-        }
-        found["size.int8_kib"] = self.quantize["files"][INT8]["bytes"] / 1024
-        found["parameters"] = float(self.quantize["parameters"])
-        found["macs"] = float(self.quantize["macs"])
-        for target, report in self.npu["targets"].items():
-            found |= {f"npu.{target}.{name}": float(report[name]) for name in NPU_FIGURES if _is_number(report, name)}
-        return found
+        return figures_of(metrics, self.scores, self.quantize, self.npu)
 
     def tags(self, root: Path) -> dict[str, str]:
         """Return the tags of its version: what it is, what it was made from, and its figures."""
@@ -135,6 +139,30 @@ class Candidate:
             if compiler := report.get("compiler"):
                 tags[f"{compiler['name']}.version"] = str(compiler["version"])
         return tags | figure_tags(self.figures())
+
+
+def figures_of(
+    metrics: dict[str, Any], scores: dict[str, dict[str, Any]], quantize: dict[str, Any], npu: dict[str, Any]
+) -> dict[str, float]:
+    """Return a version's figures by name from the reports of its stages.
+
+    Args:
+        metrics: The document metrics.json of `evaluate`.
+        scores: The documents of `evaluate`, under `fp32` and `int8`.
+        quantize: The document quantize.json.
+        npu: The document npu.json.
+    """
+    found = {f"{file}.{name}": float(v[name]) for file, v in metrics.items() for name in v if _is_number(v, name)}
+    for file, name in product(scores, SCORES):
+        # a score may come with its confidence interval
+        bounds = scores[file].get(f"{name}_ci") or ()
+        found |= {f"{file}.{name}_{end}": float(at) for end, at in zip(INTERVAL_BOUNDS, bounds, strict=False)}
+    found["size.int8_kib"] = quantize["files"][INT8]["bytes"] / 1024
+    found["parameters"] = float(quantize["parameters"])
+    found["macs"] = float(quantize["macs"])
+    for target, report in npu["targets"].items():
+        found |= {f"npu.{target}.{name}": float(report[name]) for name in NPU_FIGURES if _is_number(report, name)}
+    return found
 
 
 def collect(outputs: Path, variant: str, form: str) -> Candidate:
@@ -164,16 +192,18 @@ def collect(outputs: Path, variant: str, form: str) -> Candidate:
     return candidate
 
 
-def write_bundle(candidate: Candidate, folder: Path) -> dict[str, Any]:
-    """Write a version's files into an empty folder: network files, contract, reports, card and manifest.
+def write_bundle(candidate: Candidate, folder: Path, root: Path) -> dict[str, Any]:
+    """Write a version's files into an empty folder: networks, contract, reports, pictures, card, licence, manifest.
 
     Returns:
         The manifest: SHA-256 and size of every other file.
     """
-    for name, source in _sources(candidate).items():
+    licence = {LICENCE: root / LICENCE} if (root / LICENCE).is_file() else {}
+    for name, source in {**_sources(candidate), **licence}.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, folder / name)
     write_text(folder / CARD, candidate_card(candidate))
+    draw_training(candidate.folder_of_training / "epochs.csv", candidate.name, folder / CURVES)
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     manifest = {
         "schema": 1,
@@ -231,6 +261,9 @@ def _sources(candidate: Candidate) -> dict[str, Path]:
         **{name: models / name for name in ("weights.safetensors", "architecture.json")},
         **{f"metrics/{name}": scored / name for name in ("fp32.json", "int8.json", "metrics.json")},
         "npu.json": analyzed / "npu.json",
+        # what these stages leave beside their reports, where they do
+        **{f"{PICTURES}/{path.name}": path for path in sorted(scored.rglob("*.png"))},
+        **{path.name: path for path in [quantized / HEADER] if path.is_file()},
     }
     for target, report in candidate.npu["targets"].items():
         if report.get("compiled"):

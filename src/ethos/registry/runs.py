@@ -7,6 +7,7 @@ are the only ones that do.
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import re
@@ -42,6 +43,7 @@ SETTINGS = {
 # limits of one log_batch call (MLflow's REST documentation)
 MAX_METRICS = 1000
 MAX_PARAMS = 100
+MAX_DIGEST = 36  # characters of a data set's digest
 NOT_IN_NAMES = re.compile(r"[^\w\-./: ]")
 
 
@@ -208,6 +210,59 @@ class Tracking:
             found = self._client.search_runs([self.experiment_id], filter_string=tag_filter(tags), max_results=1)
         return str(found[0].info.run_id) if found else None
 
+    def log_dataset(self, run_id: str, dataset: Mapping[str, Any], context: str) -> None:
+        """Name the data set of a run, from the document dataset.json; `context` is what it was used for."""
+        from mlflow import entities
+
+        counts = {key: dataset[key] for key in ("images", "boxes") if key in dataset}
+        source = {key: str(dataset.get(key, "")) for key in ("sha256", "split_sha256", "attribution")}
+        found = entities.Dataset(
+            name=str(dataset["name"]),
+            digest=str(dataset["sha256"])[:MAX_DIGEST],
+            source_type="ethos",
+            source=json.dumps(source),
+            profile=json.dumps(counts),
+        )
+        tags = [entities.InputTag("mlflow.data.context", context)]
+        with speaking(self.tracking_uri):
+            self._client.log_inputs(run_id, [entities.DatasetInput(found, tags)])
+
+    # --- values that are written once, and texts, of a run ---
+
+    def claim(self, run_id: str, name: str, value: str) -> bool:
+        """Set a parameter of a run unless it has another value already; return whether it now has this one.
+
+        MLflow keeps a parameter's first value, whoever writes, so that one of several processes wins.
+        """
+        from mlflow.exceptions import MlflowException
+
+        with speaking(self.tracking_uri):
+            try:
+                self._client.log_param(run_id, name, value)
+            except MlflowException:
+                # anything but another value there already is a failure of the store
+                if self.params(run_id).get(name) is None:
+                    raise
+        return self.params(run_id).get(name) == value
+
+    def params(self, run_id: str) -> dict[str, str]:
+        """Return the parameters of a run."""
+        with speaking(self.tracking_uri):
+            return dict(self._client.get_run(run_id).data.params)
+
+    def put_text(self, run_id: str, name: str, text: str) -> None:
+        """Store a text as a file of a run; one of that name is replaced."""
+        with speaking(self.tracking_uri):
+            self._client.log_text(run_id, text, name)
+
+    def get_text(self, run_id: str, name: str) -> str:
+        """Return a text that `put_text` stored; StoreError if there is none."""
+        import mlflow.artifacts
+
+        with speaking(self.tracking_uri):
+            place = self._client.get_run(run_id).info.artifact_uri
+            return str(mlflow.artifacts.load_text(f"{place}/{name}"))
+
 
 def open_tracking(experiment: str, root: Path | None = None) -> Tracking:
     """Return the store that MLFLOW_TRACKING_URI names, else the project's embedded one, made when it is missing.
@@ -224,15 +279,18 @@ def open_tracking(experiment: str, root: Path | None = None) -> Tracking:
 
 
 def locate(root: Path | None, create: bool) -> tuple[str, str | None]:
-    """Return the tracking URI and where new experiments keep artifacts (None: the server decides).
+    """Return the tracking URI and where a new experiment keeps artifacts (None: the server decides).
 
     Raises:
         StoreError: The embedded store cannot be written, or is missing and may not be made.
     """
     given = os.environ.get(URI_VARIABLE)
-    if given:
+    if given and given.startswith(("http://", "https://", "file:", "databricks")):
         return given, None
     root = (root or project_root()).resolve()
+    if given:
+        # a database without a server names no place for files; MLflow's own default is the working directory
+        return given, embedded.artifacts_uri(root)
     if not create and not embedded.database(root).is_file():
         raise StoreError(f"{embedded.DATABASE}: no registry yet", "fill it: dvc repro")
     if create:
@@ -247,8 +305,8 @@ def _import_mlflow(tracking_uri: str) -> None:
         os.environ.setdefault(name, value)
     import mlflow
 
-    # these report every database migration, and every version while it is created
-    for chatty in ("mlflow.store.db.utils", "alembic", "mlflow.store.model_registry.abstract_store"):
+    # these report every database migration, every version while it is created, and every model while it is saved
+    for chatty in ("mlflow.store.db.utils", "alembic", "mlflow.store.model_registry.abstract_store", "mlflow.pyfunc"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     before = os.environ.get(URI_VARIABLE)
     # a version's `models:/` source is looked up in the current store, whatever the client's own is
