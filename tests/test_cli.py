@@ -215,7 +215,8 @@ def test_options_that_exclude_each_other(ethos: Callable[..., Outcome]) -> None:
     assert outcome == Outcome(
         2,
         "",
-        "error: --explain and --download exclude each other\n  fix: download what is live, or explain a decision\n",
+        "error: --explain, --candidates and --download exclude each other\n"
+        "  fix: download what is live, or explain a decision\n",
     )
 
 

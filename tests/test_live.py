@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import subprocess
 import sys
 from io import StringIO
@@ -18,7 +17,6 @@ from ethos.errors import SpecError, StoreError
 from ethos.files import sha256_file
 from ethos.registry.explain import explain
 from ethos.registry.live import live
-from ethos.registry.promote import promote
 from ethos.registry.select import NothingPasses
 from ethos.registry.store import Store, open_store
 from ethos.registry.tables import rejections, selection
@@ -26,31 +24,10 @@ from ethos.registry.tables import rejections, selection
 if TYPE_CHECKING:
     from ethos.specs import Policy
 
-RUN = {
-    "level2_relu": {"map50": 0.90, "latency_ms": 31.1},
-    "level4_relu": {"map50": 0.92, "latency_ms": 17.4},
-    "level4_leaky": {"map50": 0.93, "latency_ms": 60.0},
-}
-
-
-@pytest.fixture(scope="module")
-def promoted(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a project with three promoted versions, to be copied and not changed."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        root = new_project(tmp_path_factory.mktemp("promoted"))
-        patch.chdir(root)
-        promote(open_store(root), catalog.load_policy(), register_run(root, RUN), root)
-    return root
-
 
 @pytest.fixture
-def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, promoted: Path) -> Path:
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    root = tmp_path / "project"
-    shutil.copytree(promoted, root, symlinks=True)
-    monkeypatch.chdir(root)
-    return root
+def root(promoted: Path) -> Path:
+    return promoted
 
 
 @pytest.fixture

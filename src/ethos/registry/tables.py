@@ -231,9 +231,10 @@ def _interval_words(interval: dict[str, Any] | None) -> str:
         return (
             f"no tie was looked for: {interval['figure']} of version {interval['version']} has no confidence interval"
         )
+    bounds = f"{interval['low']:.4f} to {interval['high']:.4f}"
     return (
-        f"{interval['figure']} of version {interval['version']} is {interval['low']:.4f} to {interval['high']:.4f} with "
-        "95 % confidence; a score inside counts as equal, and the cheapest wins"
+        f"{interval['figure']} of version {interval['version']} is {bounds} with 95 % confidence; "
+        "a score inside counts as equal, and the cheapest wins"
     )
 
 
