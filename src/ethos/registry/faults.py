@@ -21,6 +21,8 @@ FIXES = (
     ("out-of-date database schema", f"the store is of another MLflow version: mlflow db upgrade ${URI_VARIABLE}"),
     ("Can't locate revision", "the store is of a newer MLflow version: install that version, or use another store"),
     ("Max retries exceeded", f"start the server, or unset {URI_VARIABLE} to use the embedded store"),
+    ("No module named 'psycopg'", "pip install psycopg2-binary, and begin the address with postgresql+psycopg2://"),
+    ("No module named", "install that driver, or use an address of another one"),
     ("Connection", f"start the server, or unset {URI_VARIABLE} to use the embedded store"),
 )
 
@@ -37,7 +39,7 @@ def speaking(where: str = "") -> Iterator[None]:
     except StoreError:
         raise
     except Exception as error:
-        if not isinstance(error, OSError) and not type(error).__module__.startswith(SOURCES):
+        if not isinstance(error, OSError | ModuleNotFoundError) and not type(error).__module__.startswith(SOURCES):
             raise
         text = " ".join(str(error).split())
         fix = next((fix for words, fix in FIXES if words in text), f"check the store and {URI_VARIABLE}")

@@ -50,6 +50,11 @@ class Journal:
     path: Path
     order: tuple[str, ...]
 
+    @property
+    def begun(self) -> Path:
+        """Return the file that is there while a process of this folder promotes; a killed one leaves it behind."""
+        return self.path.with_suffix(".begun")
+
     def events(self) -> list[Event]:
         """Return what the local ledger says of the model in this store, oldest first."""
         chain = (self.store.identity(), self.model)
@@ -69,7 +74,9 @@ class Journal:
         """
         with locked(self.path):
             model = self.store.model(self.model)
-            return self._refresh(model) if model else self.events()
+            events = self._refresh(model) if model else self.events()
+            self.begun.unlink(missing_ok=True)
+            return events
 
     def commit(self, event: Event) -> Event:
         """Append an event that moves an alias, and move it.
@@ -84,6 +91,7 @@ class Journal:
             StoreError: Another promotion of the scenario came first.
         """
         with locked(self.path):
+            self.begun.touch()
             for _ in range(ATTEMPTS):
                 model = self._model()
                 events = self._refresh(model)
@@ -95,6 +103,7 @@ class Journal:
                     events = [*events, *filter(None, [self._append(model, events, noticed)])]
                 if entry := self._append(model, events, event):
                     self._settle(model, [*events, entry], since=len(events))
+                    self.begun.unlink()
                     return entry
         raise StoreError(f"{self.model}: the ledger is busy", "other machines are promoting: try again")
 

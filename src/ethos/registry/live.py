@@ -161,6 +161,8 @@ def _group(record: VersionRecord, prefix: str) -> dict[str, float]:
 
 def _as_promoted(journal: Journal, record: VersionRecord, name: str) -> bool:
     """Return whether the local ledger's newest event says what alias and stage tag say: nothing is left to do."""
+    if journal.begun.exists():
+        return False
     event = ledger.latest(journal.path, journal.model, name) or {}
     told = (event.get("to"), event.get("artifact_sha256"))
     return told == (record.version, record.artifact_sha256) and name in record.stage.split(",")
