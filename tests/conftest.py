@@ -32,6 +32,16 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture(scope="session")
+def network(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with the INT8 file and contract of a network that finds red, green and blue squares."""
+    import tiny_network
+
+    folder = tmp_path_factory.mktemp("network")
+    tiny_network.build(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def promoted_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a project with three promoted versions, to be copied and not changed."""
     from registry_run import new_project, promote_run

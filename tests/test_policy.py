@@ -170,3 +170,17 @@ def test_a_record_survives_tags_and_json() -> None:
 def test_every_figure_says_what_it_is() -> None:
     assert all(figure(name).about for name in FIGURES)
     assert figure("npu.a.b.latency_ms") is NPU_FIGURES["latency_ms"]
+
+
+@pytest.mark.parametrize(
+    ("text", "value", "margin"),
+    [
+        ("int8.map50 >= 0.5", 0.75, 0.25),
+        ("int8.map50 > 0.5", 0.25, -0.25),
+        ("npu.latency_ms <= 20 ms", 15.0, 5.0),
+        ("npu.operators_cpu == 0", 3.0, -3.0),
+        ("npu.sram_kib < 1 MiB", None, None),
+    ],
+)
+def test_a_margin_is_positive_on_the_good_side(text: str, value: float | None, margin: float | None) -> None:
+    assert parse_gate(text).margin(value) == margin

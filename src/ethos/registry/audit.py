@@ -221,7 +221,7 @@ class _Samples:
 
         if protocol.split not in self._sides:
             try:
-                self._sides[protocol.split] = load_samples(self._folder, protocol.split)
+                self._sides[protocol.split] = load_samples(self._folder / "data.yaml", protocol.split)
             except EthosError as error:
                 self._sides[protocol.split] = error.message
         found = self._sides[protocol.split]
