@@ -32,13 +32,9 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture(scope="session")
-def network(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def network(tiny_files: Path) -> Path:
     """Return a folder with the INT8 file and contract of a network that finds red, green and blue squares."""
-    import tiny_network
-
-    folder = tmp_path_factory.mktemp("network")
-    tiny_network.build(folder)
-    return folder
+    return tiny_files
 
 
 @pytest.fixture(scope="session")

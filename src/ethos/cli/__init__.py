@@ -31,9 +31,11 @@ app.add_typer(specs_app, name="specs")
 app.add_typer(data_app, name="data")
 app.add_typer(history_app, name="history")
 app.add_typer(policy_app, name="policy")
-for command in (doctor, init, verify, summary, register, select, promote, rollback, audit):
-    app.command()(command)
-for command in (evaluate, bench, detect, analyze):
+for command in (
+    *(doctor, init, verify, summary),
+    *(register, select, promote, rollback, audit),
+    *(evaluate, bench, detect, analyze),
+):
     app.command()(command)
 
 

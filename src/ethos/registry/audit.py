@@ -159,9 +159,8 @@ def _check_files(record: VersionRecord, folder: Path, found: Audit) -> bool:
 
 def _check_figures(record: VersionRecord, folder: Path, found: Audit) -> None:
     """Compare the figures in the tags with those of the reports that were registered with them."""
-    scores = {name: read_json(folder / f"metrics/{name}.json") for name in ("fp32", "int8")}
     reports = [read_json(folder / name) for name in ("quantize.json", "npu.json")]
-    expected = figures_of(read_json(folder / "metrics/metrics.json"), scores, *reports)
+    expected = figures_of(read_json(folder / "metrics/metrics.json"), *reports)
     for name in sorted({*expected, *record.figures}):
         mine, theirs = record.figures.get(name), expected.get(name)
         if name not in FIGURES and not name.startswith("npu."):

@@ -6,7 +6,6 @@ import json
 import shutil
 import subprocess
 from dataclasses import dataclass
-from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from ethos.errors import StoreError
@@ -20,11 +19,9 @@ from ethos.registry.records import (
     CANDIDATE,
     CANDIDATE_TAG,
     INT8,
-    INTERVAL_BOUNDS,
     NPU_FIGURES,
     PROTOCOL_DOCUMENT_TAG,
     PROTOCOL_TAG,
-    SCORES,
     figure_tags,
 )
 
@@ -112,7 +109,7 @@ class Candidate:
     def figures(self) -> dict[str, float]:
         """Return its figures by name, as `ethos.registry.records` lists them."""
         metrics = read_json(self.folder("evaluate") / "metrics.json")
-        return figures_of(metrics, self.scores, self.quantize, self.npu)
+        return figures_of(metrics, self.quantize, self.npu)
 
     def tags(self, root: Path) -> dict[str, str]:
         """Return the tags of its version: what it is, what it was made from, and its figures."""
@@ -141,22 +138,15 @@ class Candidate:
         return tags | figure_tags(self.figures())
 
 
-def figures_of(
-    metrics: dict[str, Any], scores: dict[str, dict[str, Any]], quantize: dict[str, Any], npu: dict[str, Any]
-) -> dict[str, float]:
+def figures_of(metrics: dict[str, Any], quantize: dict[str, Any], npu: dict[str, Any]) -> dict[str, float]:
     """Return a version's figures by name from the reports of its stages.
 
     Args:
         metrics: The document metrics.json of `evaluate`.
-        scores: The documents of `evaluate`, under `fp32` and `int8`.
         quantize: The document quantize.json.
         npu: The document npu.json.
     """
     found = {f"{file}.{name}": float(v[name]) for file, v in metrics.items() for name in v if _is_number(v, name)}
-    for file, name in product(scores, SCORES):
-        # a score may come with its confidence interval
-        bounds = scores[file].get(f"{name}_ci") or ()
-        found |= {f"{file}.{name}_{end}": float(at) for end, at in zip(INTERVAL_BOUNDS, bounds, strict=False)}
     found["size.int8_kib"] = quantize["files"][INT8]["bytes"] / 1024
     found["parameters"] = float(quantize["parameters"])
     found["macs"] = float(quantize["macs"])

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ethos.registry.live import SCHEMA, document, gate_rows, on_target
 from ethos.registry.pareto import AXES, front
-from ethos.registry.policy import find_scenario, gates, objective_figure, objective_text
+from ethos.registry.policy import best_by_figure, find_scenario, gates, objective_figure, objective_text
 from ethos.registry.records import FIGURES, INTERVAL_BOUNDS, interval
 from ethos.registry.select import Decision, NothingPasses, comparable, decide, failing
 
@@ -100,13 +100,8 @@ def _interval(scenario: Scenario, decision: Decision | None, records: Sequence[V
     if f"{name}_{INTERVAL_BOUNDS[0]}" not in FIGURES:
         return None
     lacking = [record.version for record in records if interval(record.figures, name) is None]
-    leader = max(records, key=lambda record: record.figures.get(name, -1.0))
-    if decision is not None:
-        passing = {record.version for record in records} - {rejection.version for rejection in decision.rejected}
-        leader = max(
-            (record for record in records if record.version in passing),
-            key=lambda record: record.figures.get(name, -1.0),
-        )
+    rejected = {rejection.version for rejection in decision.rejected} if decision else set()
+    leader = best_by_figure([record for record in records if record.version not in rejected], scenario)
     bounds = interval(leader.figures, name)
     return {
         "figure": name,

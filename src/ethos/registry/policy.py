@@ -124,6 +124,11 @@ def ranked(records: Sequence[VersionRecord], scenario: Scenario) -> tuple[list[V
     return [*tied, *(record for record in order if record.version not in versions)], tied
 
 
+def best_by_figure(records: Sequence[VersionRecord], scenario: Scenario) -> VersionRecord:
+    """Return the version with the best objective, whose confidence interval tells which others count as equal."""
+    return min(records, key=lambda record: _rank(record, scenario))
+
+
 def cost(record: VersionRecord, scenario: Scenario) -> tuple[float, ...]:
     """Return what a version costs: the tie-break where that is a cost, then latency, then the size of the INT8 file."""
     figures = record.figures_for(scenario.target)

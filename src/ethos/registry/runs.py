@@ -40,6 +40,7 @@ SETTINGS = {
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_UV_AUTO_DETECT": "false",
 }
+DATABASES = ("postgresql", "mysql", "mssql")
 # limits of one log_batch call (MLflow's REST documentation)
 MAX_METRICS = 1000
 MAX_PARAMS = 100
@@ -117,6 +118,7 @@ class Tracking:
         self._artifacts_uri = artifacts_uri
         self._experiment_id: str | None = None
         with speaking(tracking_uri):
+            _check_database(tracking_uri)
             self._client = MlflowClient(tracking_uri, tracking_uri)
 
     # --- identity ---
@@ -299,6 +301,19 @@ def locate(root: Path | None, create: bool) -> tuple[str, str | None]:
     return embedded.uri(root), embedded.artifacts_uri(root)
 
 
+def _check_database(tracking_uri: str) -> None:
+    """Connect once to a database server; MLflow would try again for minutes."""
+    if not tracking_uri.startswith(DATABASES):
+        return
+    import sqlalchemy
+
+    engine = sqlalchemy.create_engine(tracking_uri)
+    try:
+        engine.connect().close()
+    finally:
+        engine.dispose()
+
+
 def _import_mlflow(tracking_uri: str) -> None:
     """Import MLflow with our settings and make `tracking_uri` its current one."""
     for name, value in SETTINGS.items():
@@ -306,8 +321,11 @@ def _import_mlflow(tracking_uri: str) -> None:
     import mlflow
 
     # these report every database migration, every version while it is created, and every model while it is saved
-    for chatty in ("mlflow.store.db.utils", "alembic", "mlflow.store.model_registry.abstract_store", "mlflow.pyfunc"):
+    for chatty in ("alembic", "mlflow.store.model_registry.abstract_store", "mlflow.pyfunc"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
+    # these print what is raised as well
+    for doubled in ("mlflow.store.db.utils", "urllib3.connectionpool"):
+        logging.getLogger(doubled).setLevel(logging.CRITICAL)
     before = os.environ.get(URI_VARIABLE)
     # a version's `models:/` source is looked up in the current store, whatever the client's own is
     mlflow.set_tracking_uri(tracking_uri)
