@@ -14,6 +14,7 @@ from ethos.cli.doctor import doctor
 from ethos.cli.model import specs_app, verify
 from ethos.cli.npu import analyze
 from ethos.cli.registry import select
+from ethos.cli.report import report, ui
 from ethos.cli.run import init, summary
 from ethos.cli.score import evaluate
 from ethos.cli.speed import bench
@@ -28,7 +29,7 @@ app = typer.Typer(
 )
 app.add_typer(specs_app, name="specs")
 app.add_typer(data_app, name="data")
-for command in (doctor, init, verify, summary, select, evaluate, bench, detect, analyze):
+for command in (doctor, init, verify, summary, select, evaluate, bench, detect, analyze, report, ui):
     app.command()(command)
 
 
