@@ -73,7 +73,7 @@ def make_project(folder: Path) -> Path:
     return root
 
 
-def add_version(root: Path, variant: str, run: str = "", **values: Any) -> VersionRecord:
+def add_version(root: Path, variant: str, run: str = "", epochs: int = len(SCORES), **values: Any) -> VersionRecord:
     """Register one more version, with the arguments of `write_run`; `run` sets its files and training apart."""
     outputs = root / "outputs"
     if run:
@@ -83,7 +83,7 @@ def add_version(root: Path, variant: str, run: str = "", **values: Any) -> Versi
         values["network"] = other
     write_run(outputs, variant, **values)
     form = values.get("form", "dense")
-    write_epochs(outputs / "train" / variant / "epochs.csv")
+    write_epochs(outputs / "train" / variant / "epochs.csv", epochs)
     write_json(outputs / "train" / variant / "run.json", {"schema": 1, "run_id": f"{variant}{run}".encode().hex()[:32]})
     _complete(outputs, variant, form)
     store = open_store(root)
@@ -100,14 +100,14 @@ def policy_of(root: Path) -> Any:
     return catalog.read_spec(root / "registry" / "policy.yaml", catalog.Policy)
 
 
-def write_epochs(path: Path) -> None:
-    """Write four epochs whose losses halve and whose mAP50 is SCORES."""
+def write_epochs(path: Path, epochs: int = len(SCORES)) -> None:
+    """Write epochs whose losses halve and whose mAP50 is SCORES, the last of which stays."""
     lines = [",".join(HEADER)]
-    for epoch, score in enumerate(SCORES, start=1):
+    for epoch in range(1, epochs + 1):
+        score = SCORES[min(epoch, len(SCORES)) - 1]
         losses = [4.0 / 2 ** (epoch - 1)] * len(LOSSES)
-        lines.append(
-            ",".join(map(str, (epoch, *losses, score, score, score, score / 2, 0.01, 40.0, 2.5, 800.0 + epoch)))
-        )
+        rest = (score, score, score, score / 2, 0.01, 40.0, 2.5, 800.0 + epoch)
+        lines.append(",".join(map(str, (epoch, *losses, *rest))))
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
