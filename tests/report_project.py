@@ -146,6 +146,7 @@ def _complete(outputs: Path, variant: str, form: str) -> None:
             "medium": sizes,
             "large": sizes,
         }
+        scores["sizes"] = scores["relative_sizes"]
         if precision == "int8":
             scores["loss"] = {"map50": {"value": 0.004, "interval": [-0.01, 0.02], "probability": 0.8}}
         write_json(path, scores)

@@ -78,7 +78,7 @@ def confusion(data: Mapping[str, Any]) -> Any:
     figure, panels = new(2 * side + 1.2, side + 0.7, 1, len(matrices))
     for panel, (precision, document) in zip(panels, matrices.items(), strict=True):
         counts = np.asarray(document["matrix"], np.int64)
-        image = panel.imshow(_shares(counts), cmap="cividis_r", vmin=0, vmax=1)
+        image = panel.imshow(_shares(counts), cmap="Blues", vmin=0, vmax=1)
         for (down, across), count in np.ndenumerate(counts):
             if count:
                 colour = "white" if _shares(counts)[down, across] > 0.5 else "black"

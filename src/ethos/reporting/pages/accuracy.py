@@ -107,17 +107,18 @@ def row_of(evidence: Evidence, record: VersionRecord, precision: str, name: str)
 
 
 def _sizes_of_boxes(evidence: Evidence, texts: Texts) -> list[Block]:
-    """Return INT8's mAP50 by the size of objects, as a share of the image, with the number of objects."""
+    """Return INT8's mAP50 by the size of objects, in pixels and as a share of the image."""
+    blocks: list[Block] = [Heading(texts("accuracy.by_size")), Text(texts("accuracy.size_how"))]
     columns = [texts("common.candidate"), *(texts(f"size.{size}") for size in SIZES)]
-    rows: list[list[Cell]] = []
-    for record in evidence.current:
-        place = f"version/{record.version}/metrics/int8.json#relative_sizes"
-        if evidence.read(place) is not None:
-            rows.append([version_link(record), *(_size_cell(evidence, f"{place}/{size}") for size in SIZES)])
-    if not rows:
-        return []
-    caption = texts("accuracy.by_size")
-    return [Heading(caption), Text(texts("accuracy.size_how")), table(evidence, columns, rows, caption)]
+    for kind in ("sizes", "relative_sizes"):
+        rows: list[list[Cell]] = []
+        for record in evidence.current:
+            place = f"version/{record.version}/metrics/int8.json#{kind}"
+            if evidence.read(place) is not None:
+                rows.append([version_link(record), *(_size_cell(evidence, f"{place}/{size}") for size in SIZES)])
+        if rows:
+            blocks.append(table(evidence, columns, rows, texts(f"accuracy.{kind}")))
+    return blocks
 
 
 def _size_cell(evidence: Evidence, place: str) -> Cell:

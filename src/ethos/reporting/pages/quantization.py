@@ -80,7 +80,7 @@ def _loss_row(evidence: Evidence, record: VersionRecord) -> list[Cell]:
         evidence.figure(f"{before}#map50", "points", f"{after}#map50", operation="difference"),
         span(*ends) if None not in (end.value for end in ends) else ABSENT,
         evidence.figure(f"{before}#map50_95", "points", f"{after}#map50_95", operation="difference"),
-        evidence.figure(f"version/{record.version}#int8.map50_worst_class_drop", "points"),
+        evidence.figure(f"version/{record.version}#int8.worst_class_drop", "points"),
     ]
 
 
