@@ -37,7 +37,7 @@ def main() -> None:
 
 
 def fill(folder: Path, versions: int, epochs: int) -> Path:
-    """Return a project with that many versions; the first of each candidate is stored, later ones share its files."""
+    """Return a project with that many versions; later ones of a candidate share its files and run."""
     from registry_run import new_project
     from report_project import add_version, give_aliases
 

@@ -10,10 +10,10 @@ from xml.etree import ElementTree as ET
 
 import cv2
 import numpy as np
-import onnx
 import pytest
 import tiny_network
 from conftest import ROOT
+from relu_network import write_network
 from report_project import LAYER
 
 from ethos.errors import ModelError, SpecError
@@ -282,27 +282,6 @@ def test_detections_and_thumbnails_are_drawn_from_real_files(tmp_path: Path, tin
 # --- dead neurons ----------------------------------------------------------------------------------------------------
 
 
-def _network(path: Path, biases: list[float], activation: str = "Relu") -> Path:
-    """Write a network that takes the mean of a pixel's channels, adds each bias, and applies the activation."""
-    make = onnx.helper
-    weights = np.full((len(biases), 3, 1, 1), 1 / 3, np.float32)
-    nodes = [
-        make.make_node("Conv", ["images", "weights", "biases"], ["sum"]),
-        make.make_node(activation, ["sum"], ["out"]),
-    ]
-    tensors = [onnx.numpy_helper.from_array(weights, "weights")]
-    tensors.append(onnx.numpy_helper.from_array(np.array(biases, np.float32), "biases"))
-    graph = make.make_graph(
-        nodes,
-        "tiny",
-        [make.make_tensor_value_info("images", onnx.TensorProto.FLOAT, [1, 3, 8, 8])],
-        [make.make_tensor_value_info("out", onnx.TensorProto.FLOAT, [1, len(biases), 8, 8])],
-        tensors,
-    )
-    onnx.save(make.make_model(graph, opset_imports=[make.make_opsetid("", 17)], ir_version=9), str(path))
-    return path
-
-
 @pytest.fixture
 def samples(tmp_path: Path) -> list[Sample]:
     """Return one black and one white picture."""
@@ -315,7 +294,7 @@ def samples(tmp_path: Path) -> list[Sample]:
 
 def test_channels_that_never_fire_are_counted(tmp_path: Path, samples: list[Sample]) -> None:
     # on black and white: always, on white alone, never
-    file = _network(tmp_path / "net.onnx", [0.5, -0.5, -1.5])
+    file = write_network(tmp_path / "net.onnx", [0.5, -0.5, -1.5])
     report = dead_channels(file, samples)
     assert (report["channels"], report["dead"], report["images"]) == (3, 1, 2)
     assert report["dead_share"] == pytest.approx(1 / 3, abs=1e-6)
@@ -324,7 +303,7 @@ def test_channels_that_never_fire_are_counted(tmp_path: Path, samples: list[Samp
 
 
 def test_a_network_without_relu_has_no_share(tmp_path: Path, samples: list[Sample]) -> None:
-    report = dead_channels(_network(tmp_path / "net.onnx", [0.5], "Sigmoid"), samples)
+    report = dead_channels(write_network(tmp_path / "net.onnx", [0.5], "Sigmoid"), samples)
     assert report["channels"] == 0
     assert report["dead_share"] is None
 

@@ -88,7 +88,7 @@ def _training(evidence: Evidence, texts: Texts, record: VersionRecord) -> list[B
         return [heading, Text(texts("version.no_run"), "warning")]
     blocks: list[Block] = [heading, _course(evidence, texts, record)]
     if "map50" in run:
-        name, caption = f"v{record.version}-curves", texts("picture.version_curves", name=candidate_name(record))
+        name, caption = f"run-{record.run_id[:12]}-curves", texts("picture.version_curves", name=candidate_name(record))
         blocks.append(Picture(name, caption, "version_curves", charts.history(run)))
     blocks += [Heading(texts("version.changes"), 3), _changes(evidence, texts, record)]
     return [*blocks, Heading(texts("version.settings"), 3), _settings(evidence, texts, record)]
