@@ -146,6 +146,7 @@ def test_changes_since_a_commit_compare_versions_and_selections(report_project: 
     text = since(report_project, "HEAD")
     assert re.match(r"# Changes since [0-9a-f]{7,} \(20", text)
     assert "level2\\_relu: v1 -\\> v3" in text
+    assert "Images: drawn by hand" in text
     assert "| INT8 mAP50 | 0.900 | 0.930 | +3.00 points |" in text
     assert "| ethos-u65-512, ms | 30.00 | 24.00 | -20.0 % |" in text
     assert "| realtime | v1 level2\\_relu | v3 level2\\_relu |" in text

@@ -112,7 +112,7 @@ def test_nothing_is_loaded_from_elsewhere(report_project: Path) -> None:
 
 
 def test_the_licence_line_of_the_images_is_on_pages_that_show_them(report_project: Path) -> None:
-    for name in ("index", "accuracy", "data", "versions/v1"):
+    for name in (*PAGES, "versions/v1"):
         assert "Images: drawn by hand" in text_of(page(report_project, name))
 
 

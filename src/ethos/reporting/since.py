@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ethos.errors import SpecError
 from ethos.reporting.blocks import Block, Heading, Page, Text
 from ethos.reporting.figure import ABSENT
-from ethos.reporting.pages.common import candidate_name, require_one_protocol, table
+from ethos.reporting.pages.common import attribution, candidate_name, require_one_protocol, table
 from ethos.reporting.render import markdown_page
 
 if TYPE_CHECKING:
@@ -71,6 +71,7 @@ def changes(evidence: Evidence, texts: Texts, since: Moment) -> str:
     blocks: list[Block] = [Heading(texts("since.versions")), _versions(evidence, texts, since)]
     blocks += [Heading(texts("since.scores")), *_scores(evidence, texts, since)]
     blocks += [Heading(texts("since.selections")), _selections(evidence, texts, since)]
+    blocks += attribution(evidence, texts)
     return markdown_page(Page("since", texts("since.title", since=since.name), blocks), [], texts)
 
 

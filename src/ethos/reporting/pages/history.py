@@ -8,6 +8,7 @@ from ethos.reporting.blocks import Block, Heading, Link, Text
 from ethos.reporting.figure import ABSENT
 from ethos.reporting.pages.common import (
     SHORT_HASH,
+    attribution,
     in_use,
     nothing_registered,
     protocol_text,
@@ -30,7 +31,7 @@ def history_page(evidence: Evidence, texts: Texts) -> list[Block]:
         blocks += nothing_registered(evidence, texts)
     blocks += [Heading(texts("history.now")), _now(evidence, texts)]
     blocks += [Heading(texts("history.events")), _events(evidence, texts)]
-    return [*blocks, *_versions(evidence, texts)]
+    return [*blocks, *_versions(evidence, texts), *attribution(evidence, texts)]
 
 
 def _now(evidence: Evidence, texts: Texts) -> Block:

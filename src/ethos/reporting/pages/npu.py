@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING
 from ethos.reporting.blocks import Block, Heading, Text
 from ethos.reporting.figure import ABSENT
 from ethos.reporting.pages import charts
-from ethos.reporting.pages.common import nothing_registered, reported_heading, table, targets_of, version_link
+from ethos.reporting.pages.common import (
+    attribution,
+    nothing_registered,
+    reported_heading,
+    table,
+    targets_of,
+    version_link,
+)
 
 if TYPE_CHECKING:
     from ethos.registry.records import VersionRecord
@@ -45,7 +52,7 @@ def npu_page(evidence: Evidence, texts: Texts) -> list[Block]:
         for target in targets_of(evidence.current):
             blocks += [Heading(target), *_target(evidence, texts, target)]
         blocks += _on_cpu(evidence, texts)
-    return [*blocks, *_reported(evidence, texts)]
+    return [*blocks, *_reported(evidence, texts), *attribution(evidence, texts)]
 
 
 def _target(evidence: Evidence, texts: Texts, target: str) -> list[Block]:
