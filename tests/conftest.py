@@ -97,6 +97,31 @@ def smoke() -> Recipe:
 
 
 @pytest.fixture(scope="session")
+def reported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a project with promoted versions and its written report; read only."""
+    from report_project import evidence_of, make_project
+
+    from ethos.reporting.site import write_site
+    from ethos.reporting.text_catalog import Texts
+
+    root = make_project(tmp_path_factory.mktemp("report"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        with evidence_of(root) as evidence:
+            write_site(evidence, Texts(), root / "outputs" / "report")
+    return root
+
+
+@pytest.fixture
+def report_project(reported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a copy of it to change, which is also the working directory."""
+    root = tmp_path / "copy"
+    shutil.copytree(reported, root, symlinks=True)
+    monkeypatch.chdir(root)
+    return root
+
+
+@pytest.fixture(scope="session")
 def tiny_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the folder of `tiny_network.build`: detectors of known behaviour as TFLite files."""
     from tiny_network import build

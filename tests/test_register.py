@@ -30,6 +30,7 @@ BUNDLE = {
     "labels.txt",
     "manifest.json",
     "metrics/fp32.json",
+    "metrics/activations.json",
     "metrics/int8.json",
     "metrics/metrics.json",
     "model.onnx",

@@ -15,6 +15,7 @@ from ethos.cli.ledger import history_app, policy_app
 from ethos.cli.model import specs_app, verify
 from ethos.cli.npu import analyze
 from ethos.cli.registry import audit, promote, register, rollback, select
+from ethos.cli.report import report, ui
 from ethos.cli.run import init, summary
 from ethos.cli.score import evaluate
 from ethos.cli.speed import bench
@@ -34,7 +35,7 @@ app.add_typer(policy_app, name="policy")
 for command in (
     *(doctor, init, verify, summary),
     *(register, select, promote, rollback, audit),
-    *(evaluate, bench, detect, analyze),
+    *(evaluate, bench, detect, analyze, report, ui),
 ):
     app.command()(command)
 

@@ -33,8 +33,7 @@ def summary(as_json: AsJson = False) -> None:
     """Print what the last run gave, and the version selected for each scenario."""
     from ethos import catalog
     from ethos.registry.tables import selections
-    from ethos.reporting.pages import start_sentence
-    from ethos.reporting.summary import PROVENANCE, cells, headings, read_summary
+    from ethos.reporting.summary import PROVENANCE, cells, headings, read_summary, start_sentence
     from ethos.reporting.tables import plain_table
 
     params = catalog.load_params()

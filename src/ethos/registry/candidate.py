@@ -249,7 +249,7 @@ def _sources(candidate: Candidate) -> dict[str, Path]:
     sources = {
         **{name: quantized / name for name in (INT8, "model.onnx", "decode.json", "labels.txt", "quantize.json")},
         **{name: models / name for name in ("weights.safetensors", "architecture.json")},
-        **{f"metrics/{name}": scored / name for name in ("fp32.json", "int8.json", "metrics.json")},
+        **{f"metrics/{name}": scored / name for name in ("fp32.json", "int8.json", "activations.json", "metrics.json")},
         "npu.json": analyzed / "npu.json",
         # what these stages leave beside their reports, where they do
         **{f"{PICTURES}/{path.name}": path for path in sorted(scored.rglob("*.png"))},

@@ -15,6 +15,7 @@ import secrets
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from ethos.catalog import project_root
@@ -265,6 +266,33 @@ class Tracking:
             place = self._client.get_run(run_id).info.artifact_uri
             return str(mlflow.artifacts.load_text(f"{place}/{name}"))
 
+    def recorded(self, run_id: str) -> dict[str, Any] | None:
+        """Return what a run recorded, None if the store does not know it.
+
+        Its keys are `name`, `status`, `started` (ISO 8601), `seconds` (None while it is open), `tags`, `params`, and
+        `metrics`: for each name the values by step, in the steps' order.
+        """
+        if not run_id or not self.run_known(run_id):
+            return None
+        with speaking(self.tracking_uri):
+            run = self._client.get_run(run_id)
+            histories = {name: self._client.get_metric_history(run_id, name) for name in run.data.metrics}
+        return {
+            **_headline(run),
+            "params": dict(run.data.params),
+            "metrics": {
+                name: {str(each.step): each.value for each in sorted(history, key=lambda each: each.step)}
+                for name, history in sorted(histories.items())
+            },
+        }
+
+    def unfinished(self) -> list[dict[str, Any]]:
+        """Return the headlines of all runs that did not end well, newest first: `name`, `status`, `run_id`, `tags`."""
+        wanted = "attributes.status != 'FINISHED'"
+        with speaking(self.tracking_uri):
+            found = self._client.search_runs([self.experiment_id], filter_string=wanted, max_results=1000)
+        return [_headline(run) for run in found]
+
 
 def open_tracking(experiment: str, root: Path | None = None) -> Tracking:
     """Return the store that MLFLOW_TRACKING_URI names, else the project's embedded one, made when it is missing.
@@ -332,6 +360,18 @@ def _import_mlflow(tracking_uri: str) -> None:
     # MLflow also exports it, which would make the embedded store look like the user's choice
     if before is None:
         os.environ.pop(URI_VARIABLE, None)
+
+
+def _headline(run: Any) -> dict[str, Any]:
+    info = run.info
+    return {
+        "run_id": info.run_id,
+        "name": info.run_name,
+        "status": info.status,
+        "started": datetime.fromtimestamp(info.start_time / 1000, UTC).isoformat(timespec="seconds"),
+        "seconds": (info.end_time - info.start_time) / 1000 if info.end_time else None,
+        "tags": {name: value for name, value in run.data.tags.items() if not name.startswith("mlflow.")},
+    }
 
 
 def _name(name: str) -> str:

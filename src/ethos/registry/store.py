@@ -8,6 +8,7 @@ import tempfile
 import warnings
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlparse
@@ -192,6 +193,10 @@ class Store(Tracking):
 
     def versions(self, model: str, tags: Mapping[str, str] | None = None) -> list[VersionRecord]:
         """Return the versions of a model that have all these tags, oldest first."""
+        found = self._all(model, tags)
+        return sorted((_record(version) for version in found), key=lambda record: record.version)
+
+    def _all(self, model: str, tags: Mapping[str, str] | None = None) -> list[Any]:
         wanted = " AND ".join(filter(None, [f"name = '{model}'", tag_filter(tags or {})]))
         found: list[Any] = []
         token = None
@@ -201,8 +206,13 @@ class Store(Tracking):
                 found.extend(page)
                 token = page.token
                 if not token:
-                    break
-        return sorted((_record(version) for version in found), key=lambda record: record.version)
+                    return found
+
+    def created(self, model: str) -> dict[int, datetime]:
+        """Return when each version of a model was made, in UTC."""
+        return {
+            int(each.version): datetime.fromtimestamp(each.creation_timestamp / 1000, UTC) for each in self._all(model)
+        }
 
     def ready(self, model: str) -> list[VersionRecord]:
         """Return the ready versions of a model, oldest first.
