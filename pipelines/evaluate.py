@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from ethos.catalog import load_params
 from ethos.evaluation.bootstrap import FIGURES, paired
 from ethos.evaluation.compare import class_differences
+from ethos.evaluation.dead import dead_channels
 from ethos.evaluation.evaluate import Options, assess
 from ethos.evaluation.samples import load_samples
 from ethos.files import new_folder, write_json
@@ -38,6 +39,7 @@ def main(variant: str, form: str) -> None:
     with new_folder(OUTPUTS / "evaluate" / variant / form) as folder:
         write_json(folder / "fp32.json", fp32.document())
         write_json(folder / "int8.json", int8.document() | {"loss": loss})
+        write_json(folder / "activations.json", dead_channels(files / "model.onnx", data.samples))
         write_json(folder / "metrics.json", summary(fp32, int8, loss))
 
 

@@ -36,6 +36,39 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture(scope="session")
+def network(tiny_files: Path) -> Path:
+    """Return a folder with the INT8 file and contract of a network that finds red, green and blue squares."""
+    return tiny_files
+
+
+@pytest.fixture(scope="session")
+def promoted_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a project with three promoted versions, to be copied and not changed."""
+    from registry_run import new_project, promote_run
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        root = new_project(tmp_path_factory.mktemp("promoted"))
+        patch.chdir(root)
+        promote_run(root)
+    return root
+
+
+@pytest.fixture
+def promoted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, promoted_once: Path) -> Path:
+    """Return a copy of that project, which is also the working directory."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    from mlflow.tracking._tracking_service import utils
+
+    # MLflow remembers where a run's files lie; the copies have runs of the same ids elsewhere
+    utils._artifact_repos_cache.clear()
+    root = tmp_path / "project"
+    shutil.copytree(promoted_once, root, symlinks=True)
+    monkeypatch.chdir(root)
+    return root
+
+
+@pytest.fixture(scope="session")
 def tiny_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a materialised data set: 40 drawn images of 64 px, three classes."""
     source = DrawnSource(type="drawn", images=40, size=SIDE, seed=0)
@@ -73,6 +106,31 @@ def quantized(tmp_path_factory: pytest.TempPathFactory, tiny_dataset: Path, smok
     from quantized import Quantized
 
     return Quantized(tmp_path_factory.mktemp("quantize"), tiny_dataset, smoke)
+
+
+@pytest.fixture(scope="session")
+def reported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a project with promoted versions and its written report; read only."""
+    from report_project import evidence_of, make_project
+
+    from ethos.reporting.site import write_site
+    from ethos.reporting.text_catalog import Texts
+
+    root = make_project(tmp_path_factory.mktemp("report"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        with evidence_of(root) as evidence:
+            write_site(evidence, Texts(), root / "outputs" / "report")
+    return root
+
+
+@pytest.fixture
+def report_project(reported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a copy of it to change, which is also the working directory."""
+    root = tmp_path / "copy"
+    shutil.copytree(reported, root, symlinks=True)
+    monkeypatch.chdir(root)
+    return root
 
 
 @pytest.fixture(scope="session")

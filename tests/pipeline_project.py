@@ -13,6 +13,7 @@ import yaml
 
 ROOT = Path(__file__).parents[1]
 COPIED = (
+    "LICENSE",
     "dvc.yaml",
     ".dvcignore",
     "requirements.lock",

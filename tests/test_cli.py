@@ -95,7 +95,7 @@ def test_help_is_shown(path: str, ethos: Callable[..., Outcome]) -> None:
 @pytest.mark.parametrize("path", [path for path, command in TREE.items() if not hasattr(command, "commands")])
 def test_commands_that_answer_have_json(path: str) -> None:
     options = {option for parameter in TREE[path].params for option in parameter.opts}
-    assert ("--json" in options) == (path not in {"ethos init", "ethos specs list"})
+    assert ("--json" in options) == (path not in {"ethos init", "ethos specs list", "ethos ui"})
 
 
 def test_help_imports_nothing_heavy() -> None:
@@ -215,7 +215,8 @@ def test_options_that_exclude_each_other(ethos: Callable[..., Outcome]) -> None:
     assert outcome == Outcome(
         2,
         "",
-        "error: --explain and --download exclude each other\n  fix: download what is live, or explain a decision\n",
+        "error: --explain, --candidates and --download exclude each other\n"
+        "  fix: download what is live, or explain a decision\n",
     )
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tiny_network as tiny
+from relu_network import write_network
 from squares import materialise, write_images
 
 from ethos.errors import DataError, EthosError, ModelError, SpecError
@@ -348,11 +349,14 @@ def test_the_stage_scores_both_files(project: Path, files: Path) -> None:
     source.mkdir(parents=True)
     for name in ("fp32.tflite", "int8.tflite", "decode.json"):
         (source / name).write_bytes((files / name).read_bytes())
+    write_network(source / "model.onnx", [0.5, -1.5])
 
     stage("level3_relu", "dense")
 
     folder = project / "outputs/evaluate/level3_relu/dense"
-    assert sorted(path.name for path in folder.iterdir()) == ["fp32.json", "int8.json", "metrics.json"]
+    written = ["activations.json", "fp32.json", "int8.json", "metrics.json"]
+    assert sorted(path.name for path in folder.iterdir()) == written
+    assert json.loads((folder / "activations.json").read_text())["dead_share"] == 0.5
     fp32, int8, metrics = (json.loads((folder / f"{name}.json").read_text()) for name in ("fp32", "int8", "metrics"))
     assert int8["file"] == "outputs/quantize/level3_relu/dense/int8.tflite"
     assert fp32["protocol"] == int8["protocol"]

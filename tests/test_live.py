@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import json
-import shutil
+import re
 import subprocess
 import sys
 from io import StringIO
@@ -14,44 +14,20 @@ from rich.console import Console
 
 from ethos import catalog
 from ethos.errors import SpecError, StoreError
-from ethos.files import read_json, sha256_file
-from ethos.registry.live import download, explain, live
-from ethos.registry.promote import promote
+from ethos.files import sha256_file
+from ethos.registry.explain import explain
+from ethos.registry.live import live
 from ethos.registry.select import NothingPasses
 from ethos.registry.store import Store, open_store
 from ethos.registry.tables import rejections, selection
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from ethos.specs import Policy
-
-RUN = {
-    "level2_relu": {"map50": 0.90, "latency_ms": 31.1},
-    "level4_relu": {"map50": 0.92, "latency_ms": 17.4},
-    "level4_leaky": {"map50": 0.93, "latency_ms": 60.0},
-}
-FILES = ["int8.tflite", "labels.txt", "decode.json", "model_card.md", "vela/ethos-u65-512.tflite", "manifest.json"]
-
-
-@pytest.fixture(scope="module")
-def promoted(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a project with three promoted versions, to be copied and not changed."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        root = new_project(tmp_path_factory.mktemp("promoted"))
-        patch.chdir(root)
-        promote(open_store(root), catalog.load_policy(), register_run(root, RUN), root)
-    return root
 
 
 @pytest.fixture
-def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, promoted: Path) -> Path:
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    root = tmp_path / "project"
-    shutil.copytree(promoted, root, symlinks=True)
-    monkeypatch.chdir(root)
-    return root
+def root(promoted: Path) -> Path:
+    return promoted
 
 
 @pytest.fixture
@@ -128,14 +104,15 @@ def test_gates_that_changed_since_are_checked_again(store: Store, policy: Policy
         live(store, stricter, MODEL, "realtime", strict=True)
     assert caught.value.exit_code == 3
     assert caught.value.message == (
-        "version 1 (level2_relu, dense) serves 'realtime' but fails npu.latency_ms <= 20 ms: 31.1"
+        "version 1 (level2_relu, dense) serves 'realtime' but fails npu.latency_ms <= 20 ms with 31.1 ms"
     )
 
 
 def test_strict_refuses_what_is_not_pinned(store: Store, policy: Policy) -> None:
     store.set_alias(store.version(MODEL, 2), "realtime")
     answer = live(store, policy, MODEL, "realtime")
-    assert (answer["version"], answer["by"], answer["reason"]) == (2, "hand", "its alias was set by hand")
+    assert (answer["version"], answer["by"]) == (2, "hand")
+    assert re.fullmatch(r"its alias was moved by hand: \w+ promoted version 1 at \S+", answer["reason"])
     with pytest.raises(NothingPasses, match=r"^version 2 .* serves 'realtime' but level2_relu is pinned\n"):
         live(store, policy, MODEL, "realtime", strict=True)
 
@@ -144,24 +121,28 @@ def test_nothing_is_promoted_yet(tmp_path: Path, policy: Policy) -> None:
     root = new_project(tmp_path / "new")
     store = open_store(root)
     with pytest.raises(StoreError) as caught:
-        live(store, policy, MODEL, "realtime")
+        live(store, policy, MODEL, "realtime", root=root)
     assert str(caught.value) == f"no version of '{MODEL}' is registered\n  fix: register some: dvc repro"
 
     register_run(root, {"level2_relu": {"latency_ms": 90.0}})
     with pytest.raises(StoreError) as caught:
-        live(store, policy, MODEL, "balanced")
+        live(store, policy, MODEL, "balanced", root=root)
     assert str(caught.value) == (
-        f"no version of '{MODEL}' is promoted to 'balanced' yet\n  fix: promote one: dvc repro promote"
+        f"no version of '{MODEL}' is promoted to 'balanced' yet\n  fix: promote one: ethos promote --scenario balanced"
     )
     with pytest.raises(NothingPasses, match=r"nearest: version 1 .* fails npu\.fps >= 20 with 11\.111"):
-        live(store, policy, MODEL, "realtime")
+        live(store, policy, MODEL, "realtime", root=root)
 
 
 def test_an_unknown_scenario_or_model(store: Store, policy: Policy) -> None:
     with pytest.raises(SpecError, match="unknown scenario 'realtme'"):
         live(store, policy, MODEL, "realtme")
-    with pytest.raises(StoreError, match=r"^no version of 'nobody' is registered"):
-        live(store, policy, "nobody", "realtime")
+    with pytest.raises(SpecError) as caught:
+        live(store, policy, "trafic-sign-detector", "realtime")
+    assert str(caught.value) == (
+        "params.yaml: registry.model_name: unknown model 'trafic-sign-detector'\n"
+        f"  fix: did you mean {MODEL}? known: {MODEL}"
+    )
 
 
 def test_selecting_imports_mlflow_and_no_other_heavy_package(root: Path) -> None:
@@ -216,76 +197,3 @@ def test_when_nothing_passes_the_rejected_are_shown(store: Store, policy: Policy
     console = Console(width=160, record=True, file=StringIO())
     console.print(rejections([rejection.document() for rejection in caught.value.rejected]))
     assert console.export_text().count("int8.map50 >= 0.99") == 3
-
-
-# --- download --------------------------------------------------------------------------------------------------------
-
-
-def test_a_download_holds_what_a_device_needs(store: Store, policy: Policy, tmp_path: Path) -> None:
-    folder = tmp_path / "new/deploy"
-
-    answer = download(store, policy, MODEL, "realtime", folder)
-
-    assert answer["download"] == {"folder": str(folder), "files": FILES}
-    found = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-    assert found == sorted(FILES)
-    manifest = read_json(folder / "manifest.json")["files"]
-    assert all(sha256_file(folder / name) == manifest[name]["sha256"] for name in FILES if name != "manifest.json")
-    assert sha256_file(folder / "int8.tflite") == answer["artifact"]["sha256"]
-    assert list(folder.parent.iterdir()) == [folder]
-
-
-def _edit_manifest(source: Path) -> None:
-    manifest = read_json(source / "manifest.json")
-    manifest["files"]["int8.tflite"]["sha256"] = "e" * 64
-    (source / "manifest.json").write_text(json.dumps(manifest))
-
-
-VERSION = "version 1 (level2_relu, dense): "
-DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
-    "INT8 file altered": (lambda source: (source / "int8.tflite").write_bytes(b"x"), "its INT8 file was altered: "),
-    "INT8 file gone": (lambda source: (source / "int8.tflite").unlink(), "its INT8 file is gone: "),
-    "compiled file altered": (
-        lambda source: (source / "vela/ethos-u65-512.tflite").write_bytes(b"x"),
-        "missing or altered: vela/ethos-u65-512.tflite",
-    ),
-    "compiled file gone": (
-        lambda source: (source / "vela/ethos-u65-512.tflite").unlink(),
-        "missing or altered: vela/ethos-u65-512.tflite",
-    ),
-    "labels gone": (lambda source: (source / "labels.txt").unlink(), "missing or altered: labels.txt"),
-    "manifest gone": (lambda source: (source / "manifest.json").unlink(), "its manifest.json is gone or unreadable"),
-    "manifest altered": (_edit_manifest, "its manifest.json is about another INT8 file"),
-    "all gone": (shutil.rmtree, "its INT8 file is gone: "),
-}
-
-
-@pytest.mark.parametrize(("damage", "message"), DAMAGE.values(), ids=DAMAGE)
-def test_damaged_files_are_never_served(
-    store: Store, policy: Policy, tmp_path: Path, damage: Callable[[Path], object], message: str
-) -> None:
-    damage(Path(store.file_place(store.version(MODEL, 1), "int8.tflite")).parent)
-    with pytest.raises(StoreError) as caught:
-        download(store, policy, MODEL, "realtime", tmp_path / "deploy")
-    assert caught.value.message.startswith(f"{VERSION}{message}")
-    assert caught.value.fix == "register it again: dvc repro"
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["project"]
-
-
-def test_a_folder_in_use_is_left_alone(store: Store, policy: Policy, tmp_path: Path) -> None:
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine/notes.txt").write_text("keep")
-    with pytest.raises(StoreError) as caught:
-        download(store, policy, MODEL, "realtime", tmp_path / "mine")
-    assert caught.value.message == f"{tmp_path}/mine: is there already and not empty"
-    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["notes.txt"]
-
-    (tmp_path / "file").write_text("")
-    with pytest.raises(StoreError, match="file/deploy: cannot be written: "):
-        download(store, policy, MODEL, "realtime", tmp_path / "file/deploy")
-
-
-def test_an_empty_folder_is_filled(store: Store, policy: Policy, tmp_path: Path) -> None:
-    (tmp_path / "deploy").mkdir()
-    assert download(store, policy, MODEL, "balanced", tmp_path / "deploy")["version"] == 2
-    assert (tmp_path / "deploy/int8.tflite").is_file()

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from ethos.errors import SpecError
-from ethos.registry.policy import check, find_scenario, gates, objective_text, parse_gate, rank_key, show
+from ethos.registry.policy import check, find_scenario, gates, objective_text, parse_gate, ranked, show
 from ethos.registry.records import FIGURES, NPU_FIGURES, VersionRecord, figure, from_document, from_tags
 from ethos.specs import Objective, Policy, Scenario
 
@@ -129,8 +129,8 @@ def test_rank_is_objective_then_tie_break_then_newest() -> None:
         record(4, int8__map50=0.9, **{latency: 20.0}),
         record(5, int8__map50=0.1, **{latency: 10.0}),
     ]
-    ranked = sorted(versions, key=lambda version: rank_key(version, fast))
-    assert [version.version for version in ranked] == [5, 4, 3, 2, 1]
+    order, tied = ranked(versions, fast)
+    assert ([version.version for version in order], tied) == ([5, 4, 3, 2, 1], [])
 
 
 def test_words_for_objectives_and_figures() -> None:
@@ -170,3 +170,17 @@ def test_a_record_survives_tags_and_json() -> None:
 def test_every_figure_says_what_it_is() -> None:
     assert all(figure(name).about for name in FIGURES)
     assert figure("npu.a.b.latency_ms") is NPU_FIGURES["latency_ms"]
+
+
+@pytest.mark.parametrize(
+    ("text", "value", "margin"),
+    [
+        ("int8.map50 >= 0.5", 0.75, 0.25),
+        ("int8.map50 > 0.5", 0.25, -0.25),
+        ("npu.latency_ms <= 20 ms", 15.0, 5.0),
+        ("npu.operators_cpu == 0", 3.0, -3.0),
+        ("npu.sram_kib < 1 MiB", None, None),
+    ],
+)
+def test_a_margin_is_positive_on_the_good_side(text: str, value: float | None, margin: float | None) -> None:
+    assert parse_gate(text).margin(value) == margin

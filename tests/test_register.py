@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import base64
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 VARIANT = "level4_leaky"
 BUNDLE = {
+    "LICENSE",
     "architecture.json",
     "decode.h",
     "decode.json",
@@ -32,11 +34,13 @@ BUNDLE = {
     "labels.txt",
     "manifest.json",
     "metrics/fp32.json",
+    "metrics/activations.json",
     "metrics/int8.json",
     "metrics/metrics.json",
     "model.onnx",
     "model_card.md",
     "npu.json",
+    "pictures/training.png",
     "quantize.json",
     "vela/ethos-u55-256.tflite",
     "vela/ethos-u65-512.tflite",
@@ -48,11 +52,6 @@ BUNDLE = {
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     return new_project(tmp_path)
-
-
-@pytest.fixture(scope="module")
-def network(tiny_files: Path) -> Path:
-    return tiny_files
 
 
 def mlflow_client(root: Path) -> Any:
@@ -375,6 +374,12 @@ def test_a_version_is_a_pyfunc_model(root: Path, network: Path, capfd: pytest.Ca
         (np.array([path, path]), [path, path]),
         (pd.DataFrame({"file": [path]}), [path]),
         (image.astype(np.int64), ["0"]),
+        (image.tolist(), ["0"]),
+        (Path(path), [path]),
+        (Path(path).read_bytes(), ["0"]),
+        (base64.b64encode(Path(path).read_bytes()).decode(), ["0"]),
+        (pd.DataFrame({"file": [base64.b64encode(Path(path).read_bytes()).decode()]}), ["0"]),
+        ([Path(path).read_bytes(), image], ["0", "1"]),
     ):
         found = model.predict(given)
         assert list(found["image"].unique()) == list(dict.fromkeys(names))
@@ -385,6 +390,8 @@ def test_a_version_is_a_pyfunc_model(root: Path, network: Path, capfd: pytest.Ca
         model.predict(str(root / "missing.png"))
     with pytest.raises(ValueError, match="expected a uint8 image"):
         model.predict(np.zeros((4, 4), np.uint8))
+    with pytest.raises(ValueError, match="image 0: is no image that can be read"):
+        model.predict(base64.b64encode(b"no image, but long enough to be a file").decode())
 
 
 def test_the_logged_model_needs_neither_torch_nor_tensorflow(root: Path) -> None:

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from random import Random
 from typing import Any
 
 import pytest
 
 from ethos.errors import SpecError
 from ethos.evaluation.protocol import Protocol
+from ethos.registry.pareto import front
 from ethos.registry.records import VersionRecord
 from ethos.registry.select import NothingPasses, Rejection, decide
 from ethos.specs import Objective, Scenario
@@ -179,3 +182,93 @@ def test_scores_of_different_protocols_are_not_ranked() -> None:
         "version 1 (level2_relu, dense) and version 2 (level4_relu, dense): "
         "scores of different protocols cannot be compared: conf is 0.001 in one and 0.25 in the other"
     )
+
+
+# --- ties and the Pareto front ---------------------------------------------------------------------------------------
+
+EXACT = FAST.model_copy(update={"pin": "level4_relu", "objective": Objective(maximise="int8.map50")})
+
+
+def scored(number: int, variant: str, map50: float, latency_ms: float, half: float | None = 0.02) -> VersionRecord:
+    """Return a version whose score has a confidence interval of twice `half`."""
+    record = version(number, variant, map50, latency_ms)
+    bounds = {} if half is None else {"int8.map50_low": map50 - half, "int8.map50_high": map50 + half}
+    return replace(record, figures={**record.figures, **bounds})
+
+
+def test_a_score_within_the_interval_of_the_best_loses_to_the_cheaper_version() -> None:
+    records = [
+        scored(1, "level2_relu", 0.90, 31.0),
+        scored(2, "level3_relu", 0.89, 14.0),
+        scored(3, "level3_leaky", 0.885, 18.0),
+        scored(4, "level2_leaky", 0.87, 9.0),  # cheaper still, but worse
+    ]
+    decision = decide("balanced", EXACT, records)
+    assert (decision.chosen.version, [record.version for record in decision.tied]) == (2, [2, 3, 1])
+    assert decision.reason == (
+        "no version of the pinned level4_relu is registered; of those that pass, version 2 is the cheapest; "
+        "int8.map50 of version 3, 1 is within the confidence interval"
+    )
+
+
+@pytest.mark.parametrize(
+    ("half", "chosen", "told"),
+    [
+        pytest.param(None, 2, "highest int8.map50) prefers version 1", id="no interval"),
+        pytest.param(0.001, 2, "highest int8.map50) prefers version 1", id="narrow"),
+        pytest.param(0.02, 2, "is a tie within the confidence interval, and cheaper is version 3", id="wide"),
+    ],
+)
+def test_the_pin_and_the_interval(half: float | None, chosen: int, told: str) -> None:
+    records = [
+        scored(1, "level2_relu", 0.90, 31.0, half),
+        scored(2, "level4_relu", 0.89, 17.0, half),
+        scored(3, "level3_relu", 0.885, 14.0, half),
+    ]
+    decision = decide("balanced", EXACT, records)
+    assert decision.chosen.version == chosen
+    assert told in decision.disagreement
+
+
+def test_of_two_forms_of_the_pinned_variant_the_cheaper_wins_a_tie() -> None:
+    dense = scored(1, "level4_relu", 0.90, 17.0)
+    pruned = replace(scored(2, "level4_relu", 0.89, 12.0), form="pruned")
+    worse = replace(scored(3, "level4_relu", 0.80, 6.0), form="pruned")
+    decision = decide("balanced", EXACT, [dense, pruned, worse])
+    assert (decision.chosen.version, decision.by) == (2, "pin")
+    assert decision.reason.endswith(
+        "of its 3 versions, version 2 is the cheapest; int8.map50 of version 1 is within the confidence interval"
+    )
+    assert decide("balanced", EXACT, [dense, worse]).chosen.version == 1
+
+
+def sized(number: int, map50: float, latency_ms: float, kib: float | None) -> VersionRecord:
+    record = version(number, "level3_relu", map50, latency_ms)
+    return replace(record, figures={**record.figures, **({} if kib is None else {"size.int8_kib": kib})})
+
+
+def test_the_front_holds_what_nothing_beats_in_all_three() -> None:
+    records = [
+        sized(1, 0.90, 20.0, 3000.0),
+        sized(2, 0.90, 20.0, 3100.0),  # beaten by 1: larger
+        sized(3, 0.85, 15.0, 3500.0),
+        sized(4, 0.85, 30.0, 2000.0),
+        sized(5, 0.80, 30.0, 2000.0),  # beaten by 4
+        sized(6, 0.90, 20.0, 3000.0),  # equal to 1
+        sized(7, 0.99, 1.0, None),  # size not recorded
+    ]
+    assert [record.version for record in front(records, TARGET)] == [1, 6, 3, 4]
+
+
+def test_the_front_is_that_of_comparing_all_pairs() -> None:
+    random = Random(1)
+    records = [sized(n, random.randint(1, 6) / 10, random.randint(1, 6), random.randint(1, 6)) for n in range(60)]
+
+    def beaten(one: VersionRecord, other: VersionRecord) -> bool:
+        mine, theirs = (
+            [-r.figures["int8.map50"], r.npu(TARGET)["latency_ms"], r.figures["size.int8_kib"]] for r in (one, other)
+        )
+        return mine != theirs and all(a >= b for a, b in zip(mine, theirs, strict=True))
+
+    expected = {one.version for one in records if not any(beaten(one, other) for other in records)}
+    assert {record.version for record in front(records, TARGET)} == expected

@@ -1,4 +1,4 @@
-"""The summary of a run: figures as the stages recorded them, in a table, a page and figures."""
+"""The summary of a run: figures as the stages recorded them, in a table."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import io
 import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
-from xml.etree import ElementTree
 
 import pytest
 from registry_run import TARGETS, write_run
@@ -14,10 +13,8 @@ from rich.console import Console
 
 from ethos.errors import DataError
 from ethos.files import read_json, write_json
-from ethos.reporting.figures import draw_accuracy_latency, draw_curves
-from ethos.reporting.pages import start_sentence, summary_page
 from ethos.reporting.scores import score_tables
-from ethos.reporting.summary import PROVENANCE, Summary, cells, headings, read_summary
+from ethos.reporting.summary import Summary, cells, headings, read_summary, start_sentence
 from ethos.reporting.tables import check_table, layer_table, plain_table
 
 if TYPE_CHECKING:
@@ -135,27 +132,7 @@ def test_candidates_scored_differently_are_not_put_into_one_table(outputs: Path)
     assert caught.value.message == "level3_leaky (dense) was scored under another protocol: iou differs"
 
 
-# --- page ------------------------------------------------------------------------------------------------------------
-
-
-def test_page_holds_table_hashes_provenance_and_figures(outputs: Path) -> None:
-    summary = read(outputs)
-    page = summary_page(summary, {"Curves": "curves.svg"})
-    assert page.startswith("# Run on squares\n")
-    assert "3 classes, 80 training and 20 validation images" in page
-    assert "64x64 px, conf 0.001, iou 0.7, max_det 300" in page
-    assert PROVENANCE in page
-    assert "![Curves](curves.svg)" in page
-    assert page.endswith("Data: drawn by hand\n")
-    for row in summary.rows:
-        assert f"| {' | '.join(cells(summary, row))} |" in page
-        assert f"| {row.variant} | dense | `{row.sha256}` |" in page
-
-
-def test_tables_of_the_page_are_even(outputs: Path) -> None:
-    lines = summary_page(read(outputs), {}).splitlines()
-    tables = [line.count("|") for line in lines if line.startswith("|")]
-    assert tables == [len(headings(read(outputs))) + 1] * 4 + [4] * 4
+# --- starting weights -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -177,30 +154,6 @@ def test_tables_of_the_page_are_even(outputs: Path) -> None:
 def test_where_the_weights_come_from_is_said(outputs: Path, start: dict[str, Any], sentence: str) -> None:
     summary = replace(read(outputs), start=start)
     assert start_sentence(summary) == sentence
-    assert sentence in summary_page(summary, {})
-
-
-# --- figures ---------------------------------------------------------------------------------------------------------
-
-
-def test_figures_are_svg_with_units_and_names(outputs: Path, tmp_path: Path) -> None:
-    summary = read(outputs)
-    draw_curves(summary, outputs, tmp_path / "curves.svg")
-    draw_accuracy_latency(summary, "ethos-u65-512", tmp_path / "latency.svg")
-    for name in ("curves.svg", "latency.svg"):
-        text = (tmp_path / name).read_text()
-        assert ElementTree.fromstring(text).tag == "{http://www.w3.org/2000/svg}svg"
-        assert all(f"<!-- {variant}" in text for variant in VARIANTS)
-    assert "<!-- latency on ethos-u65-512, ms (estimate by Vela) -->" in (tmp_path / "latency.svg").read_text()
-    assert "<!-- epoch -->" in (tmp_path / "curves.svg").read_text()
-
-
-def test_the_same_run_gives_the_same_figure(outputs: Path, tmp_path: Path) -> None:
-    contents = []
-    for _ in range(2):
-        draw_curves(read(outputs), outputs, tmp_path / "curves.svg")
-        contents.append((tmp_path / "curves.svg").read_bytes())
-    assert contents[0] == contents[1]
 
 
 # --- tables ----------------------------------------------------------------------------------------------------------

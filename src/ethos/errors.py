@@ -52,6 +52,10 @@ class StoreError(EthosError):
     """The tracking store or model registry cannot be used or does not hold what was asked for."""
 
 
+class GateFailed(EthosError):
+    """A version fails a gate that it must pass for what was asked."""
+
+
 class NothingSelectable(EthosError):
     """No registered version passes a scenario's gates."""
 

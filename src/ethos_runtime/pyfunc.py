@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from ethos_runtime.decode import Image
 
 FILES = "candidate"  # name of the version's files in MLflow's context
+LEAST_FILE = 32  # bytes; no image file is smaller
+SHOWN = 200  # characters of a text that is no image
 COLUMNS = ("image", "x1", "y1", "x2", "y2", "score", "class_id", "class")
 
 
@@ -39,13 +42,13 @@ class DetectorModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # MLflow 
 
         Args:
             context: MLflow's context, not used here.
-            model_input: An RGB image (uint8, [height, width, 3]), the path of an image file, a list of either, an
-                array of images of one size ([n, height, width, 3]), or a pandas table with them in its first
-                column.
+            model_input: An RGB image (uint8, [height, width, 3]), the path of an image file, the bytes of one, these as
+                base64 text, a list of any of them, an array of images of one size ([n, height, width, 3]), or a pandas
+                table with them in its first column. Nested lists of numbers count as arrays.
             params: `conf` (least score, 0.25), `iou` (0.7) and `max_det` (300).
 
         Returns:
-            A table with the columns image (the path, or the image's number from 0), x1, y1, x2, y2 (pixels of the
+            A table with the columns image (the path, else the image's number from 0), x1, y1, x2, y2 (pixels of the
             source image), score, class_id and class; best detections first.
 
         Raises:
@@ -65,18 +68,30 @@ def _items(value: Any) -> list[Any]:
     if hasattr(value, "iloc"):  # a table or a column of pandas
         value = (value.iloc[:, 0] if value.ndim == 2 else value).tolist()
     if isinstance(value, np.ndarray):
-        if value.dtype.kind in "OUS":  # paths, as a server or a table hands them over
+        if value.dtype.kind in "OUS":  # paths or files, as a server or a table hands them over
             return list(value.ravel().tolist())
         return list(value) if value.ndim == 4 else [value]
     if isinstance(value, list | tuple):
-        return list(value)
+        return _items(np.asarray(value)) if _depth(value) in (3, 4) else list(value)
     return [value]
+
+
+def _depth(value: Any) -> int:
+    """Return how deep lists of numbers are nested, 0 where anything else is inside."""
+    depth = 0
+    while isinstance(value, list | tuple) and value:
+        value, depth = value[0], depth + 1
+    return depth if isinstance(value, int | float) else 0
 
 
 def _load(item: Any, number: int) -> tuple[str, Image]:
     """Return an image with what it is called in the table."""
-    if isinstance(item, str | Path):
-        return str(item), _read(Path(item))
+    if isinstance(item, bytes | bytearray | memoryview):
+        return str(number), _decode(bytes(item), f"image {number}")
+    if isinstance(item, Path) or (isinstance(item, str) and _is_file(item)):
+        return str(item), _decode(_read(Path(item)), str(item))
+    if isinstance(item, str):
+        return _from_text(item, number)
     image = np.asarray(item)
     # JSON knows no uint8: a list of numbers arrives as wider integers
     if image.dtype.kind in "iu" and image.size and image.min() >= 0 and image.max() <= 255:
@@ -84,12 +99,39 @@ def _load(item: Any, number: int) -> tuple[str, Image]:
     return str(number), image
 
 
-def _read(path: Path) -> Image:
+def _from_text(text: str, number: int) -> tuple[str, Image]:
+    """Return the image in base64 text, with or without `data:...;base64,` before it."""
+    head, comma, rest = text.partition(",")
+    try:
+        content = base64.b64decode(rest if comma and head.startswith("data:") else text, validate=True)
+    except ValueError:
+        content = b""
+    # a short word may happen to be base64; what it stands for is then no image
+    if len(content) < LEAST_FILE:
+        raise ValueError(f"{text[:SHOWN]}: no such file, and no image in base64")
+    return str(number), _decode(content, f"image {number}")
+
+
+def _is_file(text: str) -> bool:
+    try:
+        return Path(text).is_file()
+    except (OSError, ValueError):  # base64 text is longer than a path may be
+        return False
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ValueError(f"{path}: {'no such file' if not path.exists() else error.strerror}") from None
+
+
+def _decode(content: bytes, name: str) -> Image:
     import cv2
 
-    pixels = cv2.imread(str(path), cv2.IMREAD_COLOR) if path.is_file() else None
+    pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR) if content else None
     if pixels is None:
-        raise ValueError(f"{path}: {'is no image that can be read' if path.is_file() else 'no such file'}")
+        raise ValueError(f"{name}: is no image that can be read")
     return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), dtype=np.uint8)
 
 

@@ -12,10 +12,12 @@ from ethos.cli.compress import quantize
 from ethos.cli.data import data_app
 from ethos.cli.detect import detect
 from ethos.cli.doctor import doctor
+from ethos.cli.ledger import history_app, policy_app
 from ethos.cli.model import fit, specs_app, verify
 from ethos.cli.npu import analyze
 from ethos.cli.prune import prune
-from ethos.cli.registry import select
+from ethos.cli.registry import audit, promote, register, rollback, select
+from ethos.cli.report import report, ui
 from ethos.cli.run import init, summary
 from ethos.cli.score import evaluate
 from ethos.cli.speed import bench
@@ -30,7 +32,13 @@ app = typer.Typer(
 )
 app.add_typer(specs_app, name="specs")
 app.add_typer(data_app, name="data")
-for command in (doctor, init, verify, fit, summary, quantize, select, evaluate, bench, detect, analyze, prune):
+app.add_typer(history_app, name="history")
+app.add_typer(policy_app, name="policy")
+for command in (
+    *(doctor, init, verify, fit, prune, quantize, summary),
+    *(register, select, promote, rollback, audit),
+    *(evaluate, bench, detect, analyze, report, ui),
+):
     app.command()(command)
 
 

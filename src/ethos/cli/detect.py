@@ -64,13 +64,13 @@ def _model(
         yield file, contract, {"file": str(file)}
         return
     from ethos import catalog
-    from ethos.registry import live
+    from ethos.registry.download import download
     from ethos.registry.store import open_store
 
     params, policy = catalog.load_params().registry, catalog.load_policy()
     store = open_store(catalog.project_root(), params.experiment, create=False)
     with tempfile.TemporaryDirectory(prefix="ethos-detect-") as scratch:
         folder = Path(scratch) / "version"
-        answer = live.download(store, policy, params.model_name, str(scenario), folder)
+        answer = download(store, policy, params.model_name, str(scenario), folder)
         identity = {key: answer[key] for key in ("scenario", "model", "version", "variant", "form")}
         yield folder / "int8.tflite", folder / "decode.json", identity

@@ -75,7 +75,7 @@ def _prune(plan: PrunePlan, outputs: Path, into: Path) -> dict[str, Any]:
 
     if into.exists():
         raise SpecError(f"{into}: is there already", "name a new folder")
-    lines = EpochLines(f"prune {plan.variant}", plan.recovery.epochs, sys.stderr)
+    lines = EpochLines(f"prune {plan.variant}", plan.recovery.all_epochs, sys.stderr)
     with new_folder(into) as folder:
         outcome = run_schedule(
             _trained(outputs, plan.variant), plan, outputs / "dataset", folder, on_epoch=lambda _, epoch: lines(epoch)
@@ -89,13 +89,15 @@ def _show(document: dict[str, Any], on: str, fps: float, layers: bool, as_json: 
     from dataclasses import asdict
 
     from ethos.pruning.report import recommendations, study_rows
-    from ethos.reporting.pruning import channel_table, draw_pareto, study_table
+    from ethos.reporting.drawings import draw
+    from ethos.reporting.pruning import channel_table, study_table
 
     rows = study_rows(document, on, fps)
     advice = recommendations(rows)
     title = f"{document['variant']}: kept step {document['kept']}, {document['stopped']}; FPS of {on}"
     if into is not None:
-        draw_pareto(rows, document["variant"], on, into / "pareto.svg")
+        picture = {"title": document["variant"], "on": on, "rows": [asdict(row) for row in rows]}
+        draw("pruning", picture, into / "pareto")
     if as_json:
         print_json({**document, "rows": [asdict(row) for row in rows], "recommendations": advice})
         return

@@ -33,8 +33,7 @@ def summary(as_json: AsJson = False) -> None:
     """Print what the last run gave, and the version selected for each scenario."""
     from ethos import catalog
     from ethos.registry.tables import selections
-    from ethos.reporting.pages import start_sentence
-    from ethos.reporting.summary import PROVENANCE, cells, headings, read_summary
+    from ethos.reporting.summary import PROVENANCE, cells, headings, read_summary, start_sentence
     from ethos.reporting.tables import plain_table
 
     params = catalog.load_params()
@@ -59,11 +58,12 @@ def _answers(policy: Policy) -> list[dict[str, Any]]:
     from ethos.registry.store import open_store
 
     params = catalog.load_params().registry
-    store = open_store(catalog.project_root(), params.experiment, create=False)
+    root = catalog.project_root()
+    store = open_store(root, params.experiment, create=False)
     answers = []
     for name in policy.scenarios:
         try:
-            answers.append(live(store, policy, params.model_name, name))
+            answers.append(live(store, policy, params.model_name, name, root=root))
         except NothingSelectable as error:
             answers.append({"scenario": name, "reason": error.message})
     return answers

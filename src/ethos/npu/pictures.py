@@ -49,6 +49,11 @@ def draw_placement(name: str, target: dict[str, Any]) -> str:
 
 def draw_cycles(name: str, target: dict[str, Any]) -> str:
     """Draw the costliest steps of the compiler's schedule and what holds each of them up."""
+    return _svg(cycles_figure(name, target), None, f"cycles {name}")
+
+
+def cycles_figure(name: str, target: dict[str, Any]) -> Any:
+    """Return the figure that `draw_cycles` writes; `target` needs its cycles_total, provenance and layers alone."""
     total = target["cycles_total"]
     layers = sorted(target["layers"], key=lambda layer: -layer["cycles"])[:TOP_LAYERS][::-1]
     figure, (axes,) = _new(0.6 + 0.28 * max(len(layers), 6))
@@ -62,7 +67,8 @@ def draw_cycles(name: str, target: dict[str, Any]) -> str:
     axes.tick_params(axis="y", labelsize=7)
     axes.set_xlabel(f"% of {total:,} cycles ({target['provenance']})")
     axes.set_title(_plain(f"Costliest steps on {name}"))
-    return _svg(figure, axes, f"cycles {name}")
+    _finish(figure, axes)
+    return figure
 
 
 def draw_roofline(name: str, target: dict[str, Any]) -> str:
@@ -211,15 +217,19 @@ def _new(
     return figure, axes[:, 0]
 
 
-def _svg(figure: Any, axes: Any, salt: str) -> str:
-    """Return a figure as an SVG element; with text as text, and ids that differ from those of other pictures."""
-    import matplotlib as mpl
-
+def _finish(figure: Any, axes: Any) -> None:
     if axes is not None:
         axes.grid(visible=True, alpha=0.3)
         axes.legend(frameon=False, fontsize=7)
     for each in figure.axes:
         each.spines[["top", "right"]].set_visible(False)
+
+
+def _svg(figure: Any, axes: Any, salt: str) -> str:
+    """Return a figure as an SVG element; with text as text, and ids that differ from those of other pictures."""
+    import matplotlib as mpl
+
+    _finish(figure, axes)
     stream = io.StringIO()
     with mpl.rc_context({"svg.hashsalt": salt, "svg.fonttype": "none"}):
         # without a date the same analysis gives the same bytes

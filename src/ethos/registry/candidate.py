@@ -13,6 +13,7 @@ from ethos.evaluation.protocol import Protocol, require_same
 from ethos.files import read_json, sha256_file, sha256_json, write_json, write_text
 from ethos.plan import QuantizePlan, TrainPlan, read_plan
 from ethos.registry.card import model_card
+from ethos.registry.pictures import PICTURES, draw_training
 from ethos.registry.records import (
     ARTIFACT_TAG,
     CANDIDATE,
@@ -32,6 +33,9 @@ CARD = "model_card.md"
 VELA = "vela"
 # contract, C decoder, and tensors to check any decoder with
 DECODING = ("decode.json", "decode.h", "golden.npz")
+LICENCE = "LICENSE"
+AGAINST_DENSE = "metrics/against_dense.json"
+CURVES = f"{PICTURES}/training.png"
 NO_COMMIT = "none"
 DENSE = "dense"
 REPAIR = "run: dvc repro"
@@ -96,6 +100,11 @@ class Candidate:
             }
         )
 
+    @property
+    def folder_of_training(self) -> Path:
+        """Return the folder in which the train stage left what it recorded."""
+        return self.outputs / "train" / self.variant
+
     def folder(self, stage: str) -> Path:
         """Return the folder that a stage wrote for it."""
         return self.outputs / stage / self.variant / self.form
@@ -103,17 +112,7 @@ class Candidate:
     def figures(self) -> dict[str, float]:
         """Return its figures by name, as `ethos.registry.records` lists them."""
         metrics = read_json(self.folder("evaluate") / "metrics.json")
-        found: dict[str, float] = {
-            f"{file}.{name}": float(value) for file, values in metrics.items() for name, value in values.items()
-        }
-        found["size.int8_kib"] = self.quantize["files"][INT8]["bytes"] / 1024
-        if _is_number(self.quantize, "float_operators"):
-            found["int8.float_operators"] = float(self.quantize["float_operators"])
-        found["parameters"] = float(self.quantize["parameters"])
-        found["macs"] = float(self.quantize["macs"])
-        for target, report in self.npu["targets"].items():
-            found |= {f"npu.{target}.{name}": float(report[name]) for name in NPU_FIGURES if _is_number(report, name)}
-        return found | against_dense(self)
+        return figures_of(metrics, self.quantize, self.npu) | against_dense(self)
 
     def tags(self, root: Path) -> dict[str, str]:
         """Return the tags of its version: what it is, what it was made from, and its figures."""
@@ -140,6 +139,25 @@ class Candidate:
             if compiler := report.get("compiler"):
                 tags[f"{compiler['name']}.version"] = str(compiler["version"])
         return tags | figure_tags(self.figures())
+
+
+def figures_of(metrics: dict[str, Any], quantize: dict[str, Any], npu: dict[str, Any]) -> dict[str, float]:
+    """Return a version's figures by name from the reports of its stages.
+
+    Args:
+        metrics: The document metrics.json of `evaluate`.
+        quantize: The document quantize.json.
+        npu: The document npu.json.
+    """
+    found = {f"{file}.{name}": float(v[name]) for file, v in metrics.items() for name in v if _is_number(v, name)}
+    found["size.int8_kib"] = quantize["files"][INT8]["bytes"] / 1024
+    if _is_number(quantize, "float_operators"):
+        found["int8.float_operators"] = float(quantize["float_operators"])
+    found["parameters"] = float(quantize["parameters"])
+    found["macs"] = float(quantize["macs"])
+    for target, report in npu["targets"].items():
+        found |= {f"npu.{target}.{name}": float(report[name]) for name in NPU_FIGURES if _is_number(report, name)}
+    return found
 
 
 def collect(outputs: Path, variant: str, form: str) -> Candidate:
@@ -191,16 +209,19 @@ def against_dense(candidate: Candidate) -> dict[str, float]:
     return found
 
 
-def write_bundle(candidate: Candidate, folder: Path) -> dict[str, Any]:
-    """Write a version's files into an empty folder: network files, contract, reports, card and manifest.
+def write_bundle(candidate: Candidate, folder: Path, root: Path) -> dict[str, Any]:
+    """Write a version's files into an empty folder: networks, contract, reports, pictures, card, licence, manifest.
 
     Returns:
         The manifest: SHA-256 and size of every other file.
     """
-    for name, source in _sources(candidate).items():
+    licence = {LICENCE: root / LICENCE} if (root / LICENCE).is_file() else {}
+    for name, source in {**_sources(candidate), **licence}.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, folder / name)
+    write_json(folder / AGAINST_DENSE, against_dense(candidate))
     write_text(folder / CARD, candidate_card(candidate))
+    draw_training(candidate.folder_of_training / "epochs.csv", candidate.name, folder / CURVES)
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     manifest = {
         "schema": 1,
@@ -256,8 +277,10 @@ def _sources(candidate: Candidate) -> dict[str, Path]:
     sources = {
         **{name: quantized / name for name in (INT8, "model.onnx", *DECODING, "labels.txt", "quantize.json")},
         **{name: models / name for name in ("weights.safetensors", "architecture.json")},
-        **{f"metrics/{name}": scored / name for name in ("fp32.json", "int8.json", "metrics.json")},
+        **{f"metrics/{name}": scored / name for name in ("fp32.json", "int8.json", "activations.json", "metrics.json")},
         "npu.json": analyzed / "npu.json",
+        # what these stages leave beside their reports, where they do
+        **{f"{PICTURES}/{path.name}": path for path in sorted(scored.rglob("*.png"))},
     }
     for target, report in candidate.npu["targets"].items():
         if report.get("compiled"):

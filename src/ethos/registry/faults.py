@@ -18,9 +18,15 @@ SOURCES = ("mlflow", "sqlalchemy", "alembic", "requests", "urllib3", "sqlite3")
 FIXES = (
     ("readonly database", "make the store's file and folder writable for you"),
     ("database is locked", "another program is writing to the store: wait, then try again"),
-    ("out-of-date database schema", f"the store is of another MLflow version: mlflow db upgrade ${URI_VARIABLE}"),
+    ("out-of-date database schema", "it is of another MLflow version; if of an earlier one: mlflow db upgrade ADDRESS"),
     ("Can't locate revision", "the store is of a newer MLflow version: install that version, or use another store"),
+    ("no such table", "the store is not whole: restore it, or move it away and fill a new one: dvc repro"),
+    ("does not exist", "the store is not whole: restore it, or move it away and fill a new one: dvc repro"),
+    ("malformed", "the store's file is damaged: restore it, or move it away and fill a new one: dvc repro"),
     ("Max retries exceeded", f"start the server, or unset {URI_VARIABLE} to use the embedded store"),
+    ("No module named 'psycopg'", "pip install psycopg2-binary, and begin the address with postgresql+psycopg2://"),
+    ("No module named", "install that driver, or use an address of another one"),
+    ("connection to server", f"start the server, or unset {URI_VARIABLE} to use the embedded store"),
     ("Connection", f"start the server, or unset {URI_VARIABLE} to use the embedded store"),
 )
 
@@ -37,10 +43,11 @@ def speaking(where: str = "") -> Iterator[None]:
     except StoreError:
         raise
     except Exception as error:
-        if not isinstance(error, OSError) and not type(error).__module__.startswith(SOURCES):
+        if not isinstance(error, OSError | ModuleNotFoundError) and not type(error).__module__.startswith(SOURCES):
             raise
-        text = " ".join(str(error).split())
+        text = hide_password(" ".join(str(error).split()))
         fix = next((fix for words, fix in FIXES if words in text), f"check the store and {URI_VARIABLE}")
+        fix = fix.replace("ADDRESS", hide_password(where) or f"${URI_VARIABLE}")
         shown = text if len(text) < 200 else f"{text[:200]} ..."
         raise StoreError(f"{hide_password(where)}: {shown}" if where else shown, fix) from error
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ethos.errors import SpecError, unknown
-from ethos.registry.records import FIGURES, figure
+from ethos.registry.records import FIGURES, INTERVAL_BOUNDS, figure, interval
 from ethos.specs import GATE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from ethos.registry.records import VersionRecord
     from ethos.specs import Policy, Scenario
@@ -25,6 +25,7 @@ OPERATORS: dict[str, Callable[[float, float], bool]] = {
     ">": operator.gt,
     "==": operator.eq,
 }
+COSTS = ("npu.latency_ms", "size.int8_kib")
 # factor from a gate's unit to the figure's own
 UNITS: dict[str, dict[str, float]] = {
     "": {"": 1.0, "%": 0.01, "k": 1e3, "M": 1e6, "G": 1e9},
@@ -50,6 +51,14 @@ class Gate:
     def holds(self, value: float | None) -> bool:
         """Return whether a figure passes; one that was not recorded does not."""
         return value is not None and OPERATORS[self.operator](value, self.limit)
+
+    def margin(self, value: float | None) -> float | None:
+        """Return how far a figure is on the good side of the limit, negative on the bad one, in the figure's unit."""
+        if value is None:
+            return None
+        if self.operator == "==":
+            return 0.0 - abs(value - self.limit)
+        return value - self.limit if self.operator.startswith(">") else self.limit - value
 
 
 def find_scenario(policy: Policy, name: str) -> Scenario:
@@ -96,17 +105,56 @@ def check(policy: Policy) -> None:
                 figure(wanted, f"{WHERE}: scenario {name}: objective")
 
 
-def rank_key(record: VersionRecord, scenario: Scenario) -> tuple[float, float, int]:
-    """Return what to sort versions by, the best first: the objective, the tie-break, then the newest.
+def ranked(records: Sequence[VersionRecord], scenario: Scenario) -> tuple[list[VersionRecord], list[VersionRecord]]:
+    """Return versions best first, and those that the objective cannot tell from the best one.
 
-    A figure that was not recorded sorts last.
+    The objective decides, then the tie-break, then the newest. A score within the confidence interval of the best score
+    is no worse than it: of those versions the cheapest comes first, by `cost`. A figure not recorded sorts last.
     """
-    objective = scenario.objective
+    name = objective_figure(scenario)
+    order = sorted(records, key=lambda record: _rank(record, scenario))
+    bounds = interval(order[0].figures_for(scenario.target), name) if order else None
+    if bounds is None:
+        return order, []
+    tied = [record for record in order if (value := record.figures.get(name)) is not None and value >= bounds[0]]
+    if len(tied) == 1:
+        return order, []
+    tied.sort(key=lambda record: (cost(record, scenario), _rank(record, scenario)))
+    versions = {record.version for record in tied}
+    return [*tied, *(record for record in order if record.version not in versions)], tied
+
+
+def best_by_figure(records: Sequence[VersionRecord], scenario: Scenario) -> VersionRecord:
+    """Return the version with the best objective, whose confidence interval tells which others count as equal."""
+    return min(records, key=lambda record: _rank(record, scenario))
+
+
+def cost(record: VersionRecord, scenario: Scenario) -> tuple[float, ...]:
+    """Return what a version costs: the tie-break where that is a cost, then latency, then the size of the INT8 file."""
     figures = record.figures_for(scenario.target)
-    wanted = objective.minimise or objective.maximise or ""
-    tie_break = objective.tie_break
+    tie_break = scenario.objective.tie_break
+    own = (tie_break,) if tie_break and figure(tie_break).better == "lower" else ()
+    return tuple(_cost(figures.get(name), lower=True) for name in dict.fromkeys((*own, *COSTS)))
+
+
+def objective_figure(scenario: Scenario) -> str:
+    """Return the figure that the objective minimises or maximises."""
+    return scenario.objective.minimise or scenario.objective.maximise or ""
+
+
+def figures_used(scenario: Scenario, gates: Sequence[Gate]) -> set[str]:
+    """Return the names of all figures that a decision for the scenario may depend on."""
+    name = objective_figure(scenario)
+    bounds = [f"{name}_{bound}" for bound in INTERVAL_BOUNDS if f"{name}_{bound}" in FIGURES]
+    ties = filter(None, [scenario.objective.tie_break])
+    return {name, *bounds, *ties, *COSTS, *(gate.figure for gate in gates)}
+
+
+def _rank(record: VersionRecord, scenario: Scenario) -> tuple[float, float, int]:
+    figures = record.figures_for(scenario.target)
+    tie_break = scenario.objective.tie_break
     return (
-        _cost(figures.get(wanted), lower=objective.minimise is not None),
+        _cost(figures.get(objective_figure(scenario)), lower=scenario.objective.minimise is not None),
         _cost(figures.get(tie_break), lower=figure(tie_break).better == "lower") if tie_break else 0.0,
         -record.version,
     )
@@ -114,10 +162,9 @@ def rank_key(record: VersionRecord, scenario: Scenario) -> tuple[float, float, i
 
 def objective_text(scenario: Scenario) -> str:
     """Return the objective as people read it, such as `lowest npu.latency_ms on ethos-u65-512`."""
-    objective = scenario.objective
-    name = objective.minimise or objective.maximise or ""
+    name = objective_figure(scenario)
     place = f" on {scenario.target}" if name.startswith("npu.") and name not in FIGURES else ""
-    return f"{'lowest' if objective.minimise else 'highest'} {name}{place}"
+    return f"{'lowest' if scenario.objective.minimise else 'highest'} {name}{place}"
 
 
 def show(name: str, value: float | None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -19,7 +20,10 @@ CANDIDATE_TAG = "candidate.sha256"
 ARTIFACT_TAG = "artifact.sha256"
 PROTOCOL_TAG = "protocol.sha256"
 PROTOCOL_DOCUMENT_TAG = "protocol"
+MANIFEST_TAG = "manifest.sha256"
 DECISION_TAG = "decision"  # followed by .SCENARIO: why the version serves it
+TOLD_REJECTIONS = 50  # that a decision tag holds; MLflow cuts off longer tags
+INTERVAL_BOUNDS = ("low", "high")
 
 
 @dataclass(frozen=True)
@@ -31,11 +35,19 @@ class Figure:
     about: str
 
 
+SCORES = {"map50": "mAP50", "map50_95": "mAP50-95"}
 FIGURES: dict[str, Figure] = {
-    "fp32.map50": Figure("", "higher", "mAP50 of the FP32 file, 0 to 1"),
-    "fp32.map50_95": Figure("", "higher", "mAP50-95 of the FP32 file, 0 to 1"),
-    "int8.map50": Figure("", "higher", "mAP50 of the INT8 file, 0 to 1"),
-    "int8.map50_95": Figure("", "higher", "mAP50-95 of the INT8 file, 0 to 1"),
+    **{
+        f"{file}.{name}": Figure("", "higher", f"{words} of the {file.upper()} file, 0 to 1")
+        for file in ("fp32", "int8")
+        for name, words in SCORES.items()
+    },
+    **{
+        f"{file}.{name}_{bound}": Figure("", "higher", f"{bound} end of the confidence interval of {file}.{name}")
+        for file in ("fp32", "int8")
+        for name in SCORES
+        for bound in INTERVAL_BOUNDS
+    },
     "int8.map50_drop": Figure("", "lower", "mAP50 lost between FP32 and INT8"),
     "int8.map50_95_drop": Figure("", "lower", "mAP50-95 lost between FP32 and INT8"),
     "int8.worst_class_drop": Figure("", "lower", "mAP50 lost between FP32 and INT8 by the class that lost most"),
@@ -141,6 +153,19 @@ def from_document(document: Mapping[str, Any]) -> VersionRecord:
     """Return the record that `VersionRecord.document` wrote."""
     values = {key: value for key, value in document.items() if key != "schema"}
     return VersionRecord(**{**values, "aliases": tuple(values["aliases"])})
+
+
+def interval(figures: Mapping[str, float], name: str) -> tuple[float, float] | None:
+    """Return the confidence interval of a figure, None if none was recorded."""
+    low, high = (figures.get(f"{name}_{bound}") for bound in INTERVAL_BOUNDS)
+    return None if low is None or high is None else (low, high)
+
+
+def decision_tag(decision: Mapping[str, Any]) -> str:
+    """Return why a version serves a scenario as the text of a tag: of many rejected versions, the first ones."""
+    rejected = decision.get("rejected", [])
+    kept = {**decision, "rejected": rejected[:TOLD_REJECTIONS], "rejected_count": len(rejected)}
+    return json.dumps(kept, sort_keys=True, ensure_ascii=False)
 
 
 def figure_tags(figures: Mapping[str, float]) -> dict[str, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import logging
 import tempfile
 from pathlib import Path
@@ -10,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import ethos_runtime
 from ethos.errors import StoreError
-from ethos.files import read_json
+from ethos.files import read_json, sha256_file
 from ethos.registry.candidate import MANIFEST, altered, candidate_card, write_bundle
-from ethos.registry.records import CANDIDATE, CANDIDATE_TAG, READY, VersionRecord
+from ethos.registry.lock import locked
+from ethos.registry.pictures import PICTURES, read_history
+from ethos.registry.records import CANDIDATE, CANDIDATE_TAG, MANIFEST_TAG, READY, VersionRecord
 from ethos.registry.runs import Measured
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ log = logging.getLogger(__name__)
 
 RELOGGED_TAG = "ethos.relogged"
 ORIGINAL_TAG = "ethos.original_run"
-EPOCH = "epoch"
+REGISTER_LOCK = "registry/register"
 
 
 def register(store: Store, candidate: Candidate, model: str, root: Path) -> VersionRecord:
@@ -40,24 +41,35 @@ def register(store: Store, candidate: Candidate, model: str, root: Path) -> Vers
     Raises:
         StoreError: The store cannot be used, or gave back other bytes than were stored.
     """
-    existing = _existing(store, candidate, model)
-    if existing is not None:
-        log.info("%s is %s already", candidate.name, existing.label)
-        return existing
+    with locked(root / REGISTER_LOCK):
+        existing = _existing(store, candidate, model)
+        if existing is None:
+            return _make_version(store, candidate, model, root)
+    log.info("%s is %s already", candidate.name, existing.label)
+    return existing
+
+
+def _make_version(store: Store, candidate: Candidate, model: str, root: Path) -> VersionRecord:
     run_id = _train_run(store, candidate)
+    store.log_dataset(run_id, candidate.dataset, "training")
     with tempfile.TemporaryDirectory(prefix="ethos-") as temporary:
         folder = Path(temporary) / CANDIDATE
         folder.mkdir()
-        manifest = write_bundle(candidate, folder)
+        manifest = write_bundle(candidate, folder, root)
         code = Path(ethos_runtime.__file__).parent
         model_id = store.log_model(folder, code, candidate.name, run_id, {"variant": candidate.variant})
-    _log_stages(store, candidate, run_id, model_id)
-    tags = candidate.tags(root) | {READY: "false"}
+        manifest_sha256 = sha256_file(folder / MANIFEST)
+        _log_stages(store, candidate, run_id, model_id, folder)
+    tags = candidate.tags(root) | {MANIFEST_TAG: manifest_sha256, READY: "false"}
     record = store.create_version(model, model_id, run_id, tags, candidate_card(candidate))
     if problems := _problems(store, record, manifest):
         raise StoreError(
             f"{record.label}: the store gave back other bytes for {', '.join(problems)}", "check its disk, then retry"
         )
+    if (first := _existing(store, candidate, model)) is not None:
+        # another machine was registering the same candidate
+        store.delete_version(record)
+        return first
     store.tag_version(record, {READY: "true"})
     log.info("%s is %s", candidate.name, record.label)
     return store.version(model, record.version)
@@ -93,25 +105,18 @@ def _train_run(store: Store, candidate: Candidate) -> str:
     train, _ = candidate.plans
     with store.run(f"train {candidate.variant}", {**original, RELOGGED_TAG: "true"}) as run:
         run.log_params(train.recipe.model_dump(exclude={"weights", "description"}))
-        run.log_history(_history(candidate.outputs / "train" / candidate.variant / "epochs.csv"))
+        run.log_history(_history(candidate.folder_of_training / "epochs.csv"))
     log.info("%s: its training was logged again, the store did not know the run", candidate.variant)
     return run.run_id
 
 
 def _history(path: Path) -> list[Measured]:
     """Return the metrics of each epoch that the train stage recorded."""
-    with path.open(encoding="utf-8", newline="") as stream:
-        rows = [{key.strip(): value for key, value in row.items()} for row in csv.DictReader(stream)]
-    return [
-        Measured(name, float(value), int(float(row[EPOCH])))
-        for row in rows
-        for name, value in row.items()
-        if name != EPOCH and value.strip()
-    ]
+    return [Measured(name, value, epoch) for name, values in read_history(path).items() for epoch, value in values]
 
 
-def _log_stages(store: Store, candidate: Candidate, parent: str, model_id: str) -> None:
-    """Log the stages after training as child runs of the training's run."""
+def _log_stages(store: Store, candidate: Candidate, parent: str, model_id: str, bundle: Path) -> None:
+    """Log the stages after training as child runs of the training's run; pictures go with the scores."""
     figures = candidate.figures()
     protocol = {key: value for key, value in candidate.protocol.items() if key != "tools"}
     npu = {name: value for name, value in figures.items() if name.startswith("npu.")}
@@ -133,3 +138,7 @@ def _log_stages(store: Store, candidate: Candidate, parent: str, model_id: str) 
             run.log_metrics(metrics, model_id=model_id)
             for report in reports:
                 run.log_artifact(candidate.folder(stage) / report)
+            if stage == "evaluate":
+                store.log_dataset(run.run_id, candidate.dataset, "validation")
+                for picture in sorted(bundle.glob(f"{PICTURES}/*.png")):
+                    run.log_artifact(picture, PICTURES)

@@ -7,6 +7,7 @@ are the only ones that do.
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import re
@@ -14,6 +15,7 @@ import secrets
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from ethos.catalog import project_root
@@ -39,9 +41,11 @@ SETTINGS = {
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_UV_AUTO_DETECT": "false",
 }
+DATABASES = ("postgresql", "mysql", "mssql")
 # limits of one log_batch call (MLflow's REST documentation)
 MAX_METRICS = 1000
 MAX_PARAMS = 100
+MAX_DIGEST = 36  # characters of a data set's digest
 NOT_IN_NAMES = re.compile(r"[^\w\-./: ]")
 
 
@@ -131,6 +135,7 @@ class Tracking:
         self._artifacts_uri = artifacts_uri
         self._experiment_id: str | None = None
         with speaking(tracking_uri):
+            _check_database(tracking_uri)
             self._client = MlflowClient(tracking_uri, tracking_uri)
 
     # --- identity ---
@@ -236,6 +241,86 @@ class Tracking:
             found = self._client.search_runs([self.experiment_id], filter_string=tag_filter(tags), max_results=1)
         return str(found[0].info.run_id) if found else None
 
+    def log_dataset(self, run_id: str, dataset: Mapping[str, Any], context: str) -> None:
+        """Name the data set of a run, from the document dataset.json; `context` is what it was used for."""
+        from mlflow import entities
+
+        counts = {key: dataset[key] for key in ("images", "boxes") if key in dataset}
+        source = {key: str(dataset.get(key, "")) for key in ("sha256", "split_sha256", "attribution")}
+        found = entities.Dataset(
+            name=str(dataset["name"]),
+            digest=str(dataset["sha256"])[:MAX_DIGEST],
+            source_type="ethos",
+            source=json.dumps(source),
+            profile=json.dumps(counts),
+        )
+        tags = [entities.InputTag("mlflow.data.context", context)]
+        with speaking(self.tracking_uri):
+            self._client.log_inputs(run_id, [entities.DatasetInput(found, tags)])
+
+    # --- values that are written once, and texts, of a run ---
+
+    def claim(self, run_id: str, name: str, value: str) -> bool:
+        """Set a parameter of a run unless it has another value already; return whether it now has this one.
+
+        MLflow keeps a parameter's first value, whoever writes, so that one of several processes wins.
+        """
+        from mlflow.exceptions import MlflowException
+
+        with speaking(self.tracking_uri):
+            try:
+                self._client.log_param(run_id, name, value)
+            except MlflowException:
+                # anything but another value there already is a failure of the store
+                if self.params(run_id).get(name) is None:
+                    raise
+        return self.params(run_id).get(name) == value
+
+    def params(self, run_id: str) -> dict[str, str]:
+        """Return the parameters of a run."""
+        with speaking(self.tracking_uri):
+            return dict(self._client.get_run(run_id).data.params)
+
+    def put_text(self, run_id: str, name: str, text: str) -> None:
+        """Store a text as a file of a run; one of that name is replaced."""
+        with speaking(self.tracking_uri):
+            self._client.log_text(run_id, text, name)
+
+    def get_text(self, run_id: str, name: str) -> str:
+        """Return a text that `put_text` stored; StoreError if there is none."""
+        import mlflow.artifacts
+
+        with speaking(self.tracking_uri):
+            place = self._client.get_run(run_id).info.artifact_uri
+            return str(mlflow.artifacts.load_text(f"{place}/{name}"))
+
+    def recorded(self, run_id: str) -> dict[str, Any] | None:
+        """Return what a run recorded, None if the store does not know it.
+
+        Its keys are `name`, `status`, `started` (ISO 8601), `seconds` (None while it is open), `tags`, `params`, and
+        `metrics`: for each name the values by step, in the steps' order.
+        """
+        if not run_id or not self.run_known(run_id):
+            return None
+        with speaking(self.tracking_uri):
+            run = self._client.get_run(run_id)
+            histories = {name: self._client.get_metric_history(run_id, name) for name in run.data.metrics}
+        return {
+            **_headline(run),
+            "params": dict(run.data.params),
+            "metrics": {
+                name: {str(each.step): each.value for each in sorted(history, key=lambda each: each.step)}
+                for name, history in sorted(histories.items())
+            },
+        }
+
+    def unfinished(self) -> list[dict[str, Any]]:
+        """Return the headlines of all runs that did not end well, newest first: `name`, `status`, `run_id`, `tags`."""
+        wanted = "attributes.status != 'FINISHED'"
+        with speaking(self.tracking_uri):
+            found = self._client.search_runs([self.experiment_id], filter_string=wanted, max_results=1000)
+        return [_headline(run) for run in found]
+
 
 def open_tracking(experiment: str, root: Path | None = None) -> Tracking:
     """Return the store that MLFLOW_TRACKING_URI names, else the project's embedded one, made when it is missing.
@@ -252,15 +337,18 @@ def open_tracking(experiment: str, root: Path | None = None) -> Tracking:
 
 
 def locate(root: Path | None, create: bool) -> tuple[str, str | None]:
-    """Return the tracking URI and where new experiments keep artifacts (None: the server decides).
+    """Return the tracking URI and where a new experiment keeps artifacts (None: the server decides).
 
     Raises:
         StoreError: The embedded store cannot be written, or is missing and may not be made.
     """
     given = os.environ.get(URI_VARIABLE)
-    if given:
+    if given and given.startswith(("http://", "https://", "file:", "databricks")):
         return given, None
     root = (root or project_root()).resolve()
+    if given:
+        # a database without a server names no place for files; MLflow's own default is the working directory
+        return given, embedded.artifacts_uri(root)
     if not create and not embedded.database(root).is_file():
         raise StoreError(f"{embedded.DATABASE}: no registry yet", "fill it: dvc repro")
     if create:
@@ -269,21 +357,49 @@ def locate(root: Path | None, create: bool) -> tuple[str, str | None]:
     return embedded.uri(root), embedded.artifacts_uri(root)
 
 
+def _check_database(tracking_uri: str) -> None:
+    """Connect once to a database server; MLflow would try again for minutes."""
+    if not tracking_uri.startswith(DATABASES):
+        return
+    import sqlalchemy
+
+    engine = sqlalchemy.create_engine(tracking_uri)
+    try:
+        engine.connect().close()
+    finally:
+        engine.dispose()
+
+
 def _import_mlflow(tracking_uri: str) -> None:
     """Import MLflow with our settings and make `tracking_uri` its current one."""
     for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)
     import mlflow
 
-    # these report every database migration, and every version while it is created
-    for chatty in ("mlflow.store.db.utils", "alembic", "mlflow.store.model_registry.abstract_store"):
+    # these report every database migration, every version while it is created, and every model while it is saved
+    for chatty in ("alembic", "mlflow.store.model_registry.abstract_store", "mlflow.pyfunc"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
+    # these print what is raised as well
+    for doubled in ("mlflow.store.db.utils", "urllib3.connectionpool"):
+        logging.getLogger(doubled).setLevel(logging.CRITICAL)
     before = os.environ.get(URI_VARIABLE)
     # a version's `models:/` source is looked up in the current store, whatever the client's own is
     mlflow.set_tracking_uri(tracking_uri)
     # MLflow also exports it, which would make the embedded store look like the user's choice
     if before is None:
         os.environ.pop(URI_VARIABLE, None)
+
+
+def _headline(run: Any) -> dict[str, Any]:
+    info = run.info
+    return {
+        "run_id": info.run_id,
+        "name": info.run_name,
+        "status": info.status,
+        "started": datetime.fromtimestamp(info.start_time / 1000, UTC).isoformat(timespec="seconds"),
+        "seconds": (info.end_time - info.start_time) / 1000 if info.end_time else None,
+        "tags": {name: value for name, value in run.data.tags.items() if not name.startswith("mlflow.")},
+    }
 
 
 def _name(name: str) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ethos.errors import NothingSelectable, SpecError
 from ethos.evaluation.protocol import Protocol, require_same
-from ethos.registry.policy import Gate, gates, objective_text, parse_gate, rank_key, show
+from ethos.registry.policy import COSTS, Gate, cost, gates, objective_figure, objective_text, parse_gate, ranked, show
 from ethos.registry.records import PROTOCOL_DOCUMENT_TAG
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ class Decision:
         reason: Why this one, in one sentence.
         rejected: Every version that fails a gate.
         best: The best version by the objective among those that pass, whatever the pin says.
+        tied: Versions that the objective cannot tell apart, within the best one's confidence interval; cheapest first.
         disagreement: Where measurements disagree with the pin, in one sentence with figures; else empty.
     """
 
@@ -53,6 +54,17 @@ class Decision:
     rejected: tuple[Rejection, ...]
     best: VersionRecord
     disagreement: str = ""
+    tied: tuple[VersionRecord, ...] = ()
+
+    def document(self) -> dict[str, Any]:
+        """Return why this version was chosen, as a JSON document."""
+        return {
+            "by": self.by,
+            "reason": self.reason,
+            "disagreement": self.disagreement,
+            "tied": [record.version for record in self.tied],
+            "rejected": [rejection.document() for rejection in self.rejected],
+        }
 
 
 class NothingPasses(NothingSelectable):
@@ -78,7 +90,7 @@ def decide(name: str, scenario: Scenario, records: Sequence[VersionRecord]) -> D
     """Return which of the versions serves a scenario.
 
     The pin decides among the versions that pass all gates; if none of the pinned variant passes, the objective decides
-    among the others. Among several of one variant the objective decides, then the tie-break, then the newest.
+    among the others. Among several of one variant, its forms or its trainings, the objective decides, see `ranked`.
 
     Args:
         name: The scenario's name.
@@ -95,24 +107,34 @@ def decide(name: str, scenario: Scenario, records: Sequence[VersionRecord]) -> D
     wanted = gates(name, scenario)
     failures = {record.version: failing(record, wanted, scenario.target) for record in records}
     rejected = tuple(failed[0] for failed in failures.values() if failed)
-    passing = sorted((r for r in records if not failures[r.version]), key=lambda record: rank_key(record, scenario))
+    passing, tied = ranked([record for record in records if not failures[record.version]], scenario)
     if not passing:
         raise NothingPasses(
             _nearest_miss(name, list(failures.values())),
             "train longer or relax that gate in registry/policy.yaml, then: dvc repro",
             rejected,
         )
-    pinned = [record for record in passing if record.variant == scenario.pin]
+    pinned, tied_pinned = ranked([record for record in passing if record.variant == scenario.pin], scenario)
     best, chosen = passing[0], (pinned or passing)[0]
     return Decision(
         scenario=name,
         chosen=chosen,
         by="pin" if pinned else "objective",
-        reason=_reason(scenario, chosen, failures, records) if not pinned else _pin_reason(scenario, len(wanted)),
+        reason=_pin_reason(scenario, pinned, tied_pinned)
+        if pinned
+        else _reason(scenario, passing, tied, failures, records),
         rejected=rejected,
         best=best,
-        disagreement=_disagreement(scenario, chosen, best) if pinned and best.variant != scenario.pin else "",
+        disagreement=_disagreement(scenario, chosen, best, tied) if pinned and best.variant != scenario.pin else "",
+        tied=tuple(tied),
     )
+
+
+def comparable(records: Sequence[VersionRecord]) -> tuple[list[VersionRecord], list[VersionRecord]]:
+    """Return the versions scored under the newest version's protocol, and the others."""
+    newest = max(records, key=lambda record: record.version).protocol_sha256
+    same = [record for record in records if record.protocol_sha256 == newest]
+    return same, [record for record in records if record.protocol_sha256 != newest]
 
 
 def same_protocol(records: Sequence[VersionRecord]) -> None:
@@ -130,13 +152,15 @@ def _protocol(record: VersionRecord) -> Protocol:
     return Protocol.from_document(json.loads(record.tags.get(PROTOCOL_DOCUMENT_TAG, "{}")))
 
 
-def _pin_reason(scenario: Scenario, gate_count: int) -> str:
-    return f"{scenario.pin} is pinned (declared) and passes all {gate_count} gates"
+def _pin_reason(scenario: Scenario, pinned: list[VersionRecord], tied: list[VersionRecord]) -> str:
+    reason = f"{scenario.pin} is pinned (declared) and passes all {len(scenario.gates)} gates"
+    return f"{reason}; of its {len(pinned)} versions, {_tie_words(scenario, tied)}" if tied else reason
 
 
 def _reason(
     scenario: Scenario,
-    chosen: VersionRecord,
+    passing: list[VersionRecord],
+    tied: list[VersionRecord],
     failures: dict[int, list[Rejection]],
     records: Sequence[VersionRecord],
 ) -> str:
@@ -146,16 +170,29 @@ def _reason(
         cause = f"the pinned {scenario.pin} fails {_told(pinned[-1])}"
     else:
         cause = f"no version of the pinned {scenario.pin} is registered"
-    return f"{cause}; {chosen.variant} has the {objective_text(scenario)} of those that pass"
+    if tied:
+        return f"{cause}; of those that pass, {_tie_words(scenario, tied)}"
+    return f"{cause}; {passing[0].variant} has the {objective_text(scenario)} of those that pass"
 
 
-def _disagreement(scenario: Scenario, chosen: VersionRecord, best: VersionRecord) -> str:
+def _tie_words(scenario: Scenario, tied: list[VersionRecord]) -> str:
+    others = ", ".join(str(record.version) for record in tied[1:])
+    name = objective_figure(scenario)
+    return f"version {tied[0].version} is the cheapest; {name} of version {others} is within the confidence interval"
+
+
+def _disagreement(scenario: Scenario, chosen: VersionRecord, best: VersionRecord, tied: list[VersionRecord]) -> str:
     objective = scenario.objective
-    # where the objective itself is a tie, the tie-break is what separates the two
-    names = [name for name in (objective.minimise or objective.maximise, objective.tie_break) if name]
     mine, theirs = chosen.figures_for(scenario.target), best.figures_for(scenario.target)
+    if chosen in tied:
+        if cost(chosen, scenario) == cost(best, scenario):
+            return ""
+        names, verb = [*COSTS], "is a tie within the confidence interval, and cheaper is"
+    else:
+        # where the objective itself is a tie, the tie-break is what separates the two
+        names, verb = [name for name in (objective_figure(scenario), objective.tie_break) if name], ""
     told = next((name for name in names if mine.get(name) != theirs.get(name)), names[0])
-    verb = "prefers" if told == names[0] else "is a tie, and its tie-break prefers"
+    verb = verb or ("prefers" if told == names[0] else "is a tie, and its tie-break prefers")
     return (
         f"the objective ({objective_text(scenario)}) {verb} {best.label}: "
         f"{told} {show(told, theirs.get(told))} against {show(told, mine.get(told))} of the pinned {chosen.label}"

@@ -2,26 +2,97 @@
 
 from __future__ import annotations
 
+import base64
 import shutil
 import tempfile
 import warnings
 from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlparse
 from urllib.request import url2pathname
 
-from ethos.errors import StoreError
+from ethos.catalog import PARAMS_FILE
+from ethos.errors import StoreError, unknown
 from ethos.registry.faults import speaking
-from ethos.registry.records import CANDIDATE, FOLDER, VersionRecord, from_tags
+from ethos.registry.records import CANDIDATE, FOLDER, READY, VersionRecord, from_tags
 from ethos.registry.runs import Tracking, locate, tag_filter
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
+LEDGER_RUN_TAG = "ledger.run"
+ABOUT_MODEL = (
+    "Detectors for Arm Ethos NPUs. An alias names the version that serves a scenario; the ledger, mirrored in the "
+    "run that the tag ledger.run names, says why."
+)
+EXAMPLE_SIDE = 64  # pixels
+ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # MLflow's codes of what is not there
+
+
+@dataclass(frozen=True)
+class ModelRecord:
+    """A registered model: its tags, and the version that each alias points to."""
+
+    name: str
+    tags: dict[str, str]
+    aliases: dict[str, int]
+
 
 class Store(Tracking):
     """A tracking store together with its model registry."""
+
+    # --- the model ---
+
+    def model(self, name: str) -> ModelRecord | None:
+        """Return a registered model, None if there is none of that name."""
+        from mlflow.exceptions import MlflowException
+
+        with speaking(self.tracking_uri):
+            try:
+                found = self._client.get_registered_model(name)
+            except MlflowException as error:
+                if error.error_code in ABSENT:
+                    return None
+                raise
+        aliases = {alias: int(version) for alias, version in found.aliases.items()}
+        return ModelRecord(name, dict(found.tags or {}), aliases)
+
+    def models(self) -> list[str]:
+        """Return the names of the registered models, at most a hundred."""
+        with speaking(self.tracking_uri):
+            return sorted(model.name for model in self._client.search_registered_models(max_results=100))
+
+    def tag_model(self, name: str, key: str, value: str) -> None:
+        """Set a tag of a registered model."""
+        with speaking(self.tracking_uri):
+            self._client.set_registered_model_tag(name, key, value)
+
+    def ledger_run(self, model: ModelRecord) -> str:
+        """Return the run that mirrors the model's ledger; a model made by hand gets one here."""
+        if LEDGER_RUN_TAG not in model.tags:
+            self.tag_model(model.name, LEDGER_RUN_TAG, self._create_ledger_run(model.name))
+        found = self.model(model.name)
+        return model.tags.get(LEDGER_RUN_TAG) or (found.tags[LEDGER_RUN_TAG] if found else "")
+
+    def _create_model(self, name: str) -> None:
+        """Create a registered model together with its ledger's run; of several processes one does."""
+        from mlflow.exceptions import MlflowException
+
+        run_id = self._create_ledger_run(name)
+        with speaking(self.tracking_uri):
+            try:
+                self._client.create_registered_model(name, {LEDGER_RUN_TAG: run_id}, ABOUT_MODEL)
+            except MlflowException as error:
+                self._client.delete_run(run_id)
+                if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                    raise
+
+    def _create_ledger_run(self, model: str) -> str:
+        with self.run(f"promotion ledger of {model}", {"ethos.ledger": model}) as run:
+            return run.run_id
 
     # --- versions ---
 
@@ -63,6 +134,7 @@ class Store(Tracking):
                     artifacts={CANDIDATE: str(folder)},
                     pip_requirements=_requirements(),
                     signature=_signature(),
+                    input_example=_input_example(),
                 )
             for cache in list(local.rglob("__pycache__")):
                 shutil.rmtree(cache)
@@ -75,14 +147,9 @@ class Store(Tracking):
         self, model: str, model_id: str, run_id: str, tags: Mapping[str, str], description: str
     ) -> VersionRecord:
         """Register a logged model as the next version of `model`, which is created when it is new."""
-        from mlflow.exceptions import MlflowException
-
+        if self.model(model) is None:
+            self._create_model(model)
         with speaking(self.tracking_uri):
-            try:
-                self._client.create_registered_model(model)
-            except MlflowException as error:
-                if error.error_code != "RESOURCE_ALREADY_EXISTS":
-                    raise
             version = self._client.create_model_version(
                 model,
                 source=f"models:/{model_id}",
@@ -95,8 +162,10 @@ class Store(Tracking):
 
     def version(self, model: str, version: int) -> VersionRecord:
         """Return a version; StoreError if there is none."""
-        with speaking(self.tracking_uri):
-            return _record(self._client.get_model_version(model, str(version)))
+        found = self.find_version(model, version)
+        if found is None:
+            raise StoreError(f"'{model}' has no version {version}", "see which there are: ethos select --candidates")
+        return found
 
     def by_alias(self, model: str, alias: str) -> VersionRecord | None:
         """Return the version that an alias points to, None if there is no such alias or model."""
@@ -106,12 +175,28 @@ class Store(Tracking):
             try:
                 return _record(self._client.get_model_version_by_alias(model, alias))
             except MlflowException as error:
-                if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                if error.error_code in ABSENT:
+                    return None
+                raise
+
+    def find_version(self, model: str, version: int) -> VersionRecord | None:
+        """Return a version, None if there is none or it was deleted."""
+        from mlflow.exceptions import MlflowException
+
+        with speaking(self.tracking_uri):
+            try:
+                return _record(self._client.get_model_version(model, str(version)))
+            except MlflowException as error:
+                if error.error_code in ABSENT:
                     return None
                 raise
 
     def versions(self, model: str, tags: Mapping[str, str] | None = None) -> list[VersionRecord]:
         """Return the versions of a model that have all these tags, oldest first."""
+        found = self._all(model, tags)
+        return sorted((_record(version) for version in found), key=lambda record: record.version)
+
+    def _all(self, model: str, tags: Mapping[str, str] | None = None) -> list[Any]:
         wanted = " AND ".join(filter(None, [f"name = '{model}'", tag_filter(tags or {})]))
         found: list[Any] = []
         token = None
@@ -121,8 +206,27 @@ class Store(Tracking):
                 found.extend(page)
                 token = page.token
                 if not token:
-                    break
-        return sorted((_record(version) for version in found), key=lambda record: record.version)
+                    return found
+
+    def created(self, model: str) -> dict[int, datetime]:
+        """Return when each version of a model was made, in UTC."""
+        return {
+            int(each.version): datetime.fromtimestamp(each.creation_timestamp / 1000, UTC) for each in self._all(model)
+        }
+
+    def ready(self, model: str) -> list[VersionRecord]:
+        """Return the ready versions of a model, oldest first.
+
+        Raises:
+            SpecError: There is no such model; the nearest names are listed.
+            StoreError: It has no ready version.
+        """
+        records = self.versions(model, {READY: "true"})
+        if not records and self.model(model) is None and (known := self.models()):
+            raise unknown("model", model, known, where=f"{PARAMS_FILE}: registry.model_name")
+        if not records:
+            raise StoreError(f"no version of '{model}' is registered", "register some: dvc repro")
+        return records
 
     def tag_version(self, record: VersionRecord, tags: Mapping[str, str]) -> None:
         """Set tags of a version."""
@@ -135,6 +239,11 @@ class Store(Tracking):
         with speaking(self.tracking_uri):
             self._client.set_registered_model_alias(record.model, alias, str(record.version))
 
+    def delete_version(self, record: VersionRecord) -> None:
+        """Delete a version; its files stay."""
+        with speaking(self.tracking_uri):
+            self._client.delete_model_version(record.model, str(record.version))
+
     # --- files of a version ---
 
     def file_place(self, record: VersionRecord, name: str) -> str:
@@ -142,6 +251,35 @@ class Store(Tracking):
         place = self._folder_uri(record)
         local = _local_path(place)
         return str(local / name) if local else f"{place}/{name}"
+
+    def fetch(self, record: VersionRecord, name: str, destination: Path) -> Path:
+        """Copy a file of a version to `destination`, which is returned; StoreError if it is not there."""
+        place = self.file_place(record, name)
+        destination.parent.mkdir(parents=True, exist_ok=True)
+        if Path(place).is_absolute():
+            if not Path(place).is_file():
+                raise StoreError(f"{record.label}: {name} is gone: {place}", "register it again: dvc repro")
+            shutil.copyfile(place, destination)
+            return destination
+        import mlflow.artifacts
+
+        with tempfile.TemporaryDirectory(prefix="ethos-") as temporary, speaking(f"{record.label}: {name}"):
+            found = mlflow.artifacts.download_artifacts(
+                artifact_uri=place, dst_path=temporary, tracking_uri=self.tracking_uri
+            )
+            shutil.copyfile(found, destination)
+        return destination
+
+    def remote_size(self, record: VersionRecord, name: str) -> int | None:
+        """Return the bytes of a file of a version in a store elsewhere, None if it is not there."""
+        import mlflow.artifacts
+
+        with speaking(f"{record.label}: {name}"):
+            listed = mlflow.artifacts.list_artifacts(
+                artifact_uri=self._folder_uri(record), tracking_uri=self.tracking_uri
+            )
+        sizes = {str(entry.path).rpartition("/")[2]: entry.file_size for entry in listed if not entry.is_dir}
+        return None if name not in sizes else int(sizes[name] or 0)
 
     @contextmanager
     def files(self, record: VersionRecord) -> Iterator[Path]:
@@ -206,6 +344,16 @@ def _requirements() -> list[str]:
 
     needed = ("mlflow", "numpy", "pandas", "opencv-python", "ai-edge-litert")
     return [f"{package}=={version(package)}" for package in needed]
+
+
+def _input_example() -> Any:
+    """Return what a server takes: a table with a picture as base64 text, here a grey one."""
+    import cv2
+    import numpy as np
+    import pandas as pd
+
+    _, encoded = cv2.imencode(".png", np.full((EXAMPLE_SIDE, EXAMPLE_SIDE, 3), 128, np.uint8))
+    return pd.DataFrame({"image": [base64.b64encode(encoded.tobytes()).decode()]})
 
 
 def _signature() -> Any:

@@ -1,15 +1,13 @@
-"""Pruning for people: the study's table with ranks and recommendations, channels by layer, and a Pareto picture."""
+"""Pruning for people: the study's table with ranks, and channels by layer."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ethos.reporting.figures import COLOURS, MARKERS, new_figure, save_figure
 from ethos.reporting.tables import plain_table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from rich.table import Table
 
@@ -55,25 +53,3 @@ def channel_table(layers: Sequence[dict[str, Any]]) -> Table:
         for each in layers
     ]
     return plain_table("", ["layer", "input channels", "output channels"], rows)
-
-
-def draw_pareto(rows: Sequence[Row], title: str, on: str, path: Path) -> None:
-    """Draw mAP50 against frames a second; those that no other beats in both are joined by a line."""
-    figure, axes = new_figure()
-    for index, row in enumerate(rows):
-        axes.plot(
-            row.fps,
-            row.map50,
-            label=row.model,
-            color=COLOURS[index % len(COLOURS)],
-            marker=MARKERS[index % len(MARKERS)],
-            linestyle="none",
-            markersize=8,
-        )
-    front = sorted((row for row in rows if row.pareto), key=lambda row: row.fps)
-    axes.plot([row.fps for row in front], [row.map50 for row in front], color="grey", zorder=0, label="Pareto front")
-    provenance = "measured on this CPU" if on == "cpu" else f"estimate by Vela for {on}"
-    axes.set_xlabel(f"frames a second ({provenance})")
-    axes.set_ylabel("mAP50 on the validation side (measured)")
-    axes.set_title(title)
-    save_figure(figure, axes, path)

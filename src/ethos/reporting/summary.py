@@ -144,3 +144,16 @@ def cells(summary: Summary, row: Row) -> list[str]:
         f"{max(figures['operators_cpu'] for figures in npu):.0f}",
         ", ".join(row.scenarios) or "-",
     ]
+
+
+def start_sentence(summary: Summary) -> str:
+    """Return where the variants' weights come from."""
+    start = summary.start
+    if start["source"] == "warm_start":
+        return (
+            f"All variants begin from one warm start: {start['epochs']} epochs of recipe {start['recipe']} on the same "
+            f"training images ({start['seconds']:.0f} s, mAP50 {start['map50']:.3f})."
+        )
+    if start["source"] == "scratch":
+        return "Variants are trained from scratch."
+    return f"All variants begin from {start['file']} (SHA-256 {start['sha256'][:12]})."

@@ -1,0 +1,1 @@
+"""The pages of the site: each is a function of the evidence and the texts."""

@@ -1,0 +1,348 @@
+"""The report: pages of a registry, what they say is missing, what is written again, and numbers read back."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from html import unescape
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from registry_run import MODEL, new_project
+from report_project import VARIANTS, add_version, give_aliases
+
+from ethos.errors import DataError, SpecError
+from ethos.files import read_json
+from ethos.registry.records import READY
+from ethos.registry.store import open_store
+from ethos.reporting import site
+from ethos.reporting.evidence import Evidence, open_evidence
+from ethos.reporting.pages.common import table
+from ethos.reporting.plan import PAGES
+from ethos.reporting.site import write_site
+from ethos.reporting.text_catalog import Texts
+from ethos.reporting.verify import verify_site
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+TEXTS = Texts("en")
+
+
+def write(root: Path, language: str = "en") -> site.Written:
+    with open_evidence(root) as evidence:
+        return write_site(evidence, Texts(language), root / "outputs" / "report")
+
+
+def findings(root: Path) -> list[str]:
+    with open_evidence(root) as evidence:
+        return [f"{each.page}: {each.problem}" for each in verify_site(evidence, root / "outputs" / "report").findings]
+
+
+def page(root: Path, name: str) -> str:
+    return (root / "outputs" / "report" / f"{name}.html").read_text(encoding="utf-8")
+
+
+def text_of(html: str) -> str:
+    return " ".join(unescape(re.sub(r"<[^>]+>", " ", html)).split())
+
+
+# --- what is there ---------------------------------------------------------------------------------------------------
+
+
+def test_every_page_is_there_in_both_forms_with_its_pictures(report_project: Path) -> None:
+    folder = report_project / "outputs" / "report"
+    for name in (*PAGES, "versions/v1", "versions/v2"):
+        html, markdown = (folder / f"{name}.{suffix}" for suffix in ("html", "md"))
+        linked = re.findall(r'(?:src|href)="([^"#:]+)"', html.read_text(encoding="utf-8"))
+        linked += re.findall(r"\]\(([^)#:]+)\)", markdown.read_text(encoding="utf-8"))
+        assert linked
+        assert [target for target in linked if not (html.parent / target).is_file()] == []
+    for picture in (folder / "pictures").glob("*.svg"):
+        assert picture.with_suffix(".png").is_file()
+
+
+def test_the_first_page_says_what_serves_each_scenario_and_why(report_project: Path) -> None:
+    text = text_of(page(report_project, "index"))
+    for scenario, variant in (("realtime", "level2_relu"), ("accuracy", "level4_leaky")):
+        assert f"{variant} is pinned (declared) and passes all 1 gates" in text
+        assert scenario in text
+    assert "the objective (lowest npu.latency_ms on ethos-u65-512) prefers version 2" in text
+
+
+def test_a_training_report_has_course_changes_and_convergence(report_project: Path) -> None:
+    text = text_of(page(report_project, "versions/v1"))
+    assert "epochs 4" in text
+    # 0.895 is within 0.01 of the best, 0.6 is not
+    assert "converged at epoch 3" in text
+    assert "train_box_loss 4.000 0.500 -87.5" in text
+    assert "training time, s 10.0" in text
+    assert "peak memory, MiB 804" in text
+    assert "dead ReLU channels, % 1.5" in text
+    assert "no ReLU" in text_of(page(report_project, "versions/v2"))
+
+
+def test_figures_of_v3_are_marked_and_declared(report_project: Path) -> None:
+    html = page(report_project, "accuracy")
+    assert "Reported by V3 (declared)" in html
+    shown = re.search(r'<data[^>]*data-sources="\[&#34;v3#accuracy/level2_relu/val_map50&#34;\]"[^>]*>', html)
+    assert shown
+    assert 'data-provenance="declared"' in shown[0]
+    assert ">0.895</data>" in html[shown.start() : shown.end() + 20]
+
+
+def test_every_figure_carries_its_evidence(report_project: Path) -> None:
+    tags = re.findall(r'<data class="figure"[^>]*>', page(report_project, "accuracy"))
+    ours = [tag for tag in tags if "metrics/int8.json#map50&" in tag]
+    assert len(ours) >= len(VARIANTS)
+    for tag in ours:
+        assert re.search(r'data-sha256="[0-9a-f]{64}"', tag)
+        assert re.search(r'data-protocol="[0-9a-f]{64}"', tag)
+        assert re.search(r'data-version="\d"', tag)
+        assert 'data-provenance="measured"' in tag
+
+
+def test_nothing_is_loaded_from_elsewhere(report_project: Path) -> None:
+    for path in (report_project / "outputs" / "report").rglob("*.html"):
+        html = path.read_text(encoding="utf-8")
+        assert re.findall(r'(?:src|<link[^>]*href)="(?:https?:)?//[^"]*"', html) == []
+        assert "@import" not in html
+
+
+def test_the_licence_line_of_the_images_is_on_pages_that_show_them(report_project: Path) -> None:
+    for name in (*PAGES, "versions/v1"):
+        assert "Images: drawn by hand" in text_of(page(report_project, name))
+
+
+def test_the_korean_report_holds_the_same_numbers(report_project: Path) -> None:
+    def numbers() -> dict[str, list[str]]:
+        return {name: re.findall(r'<data class="figure"[^>]*>([^<]*)<', page(report_project, name)) for name in PAGES}
+
+    english = numbers()
+    write(report_project, "ko")
+    assert '<html lang="ko">' in page(report_project, "index")
+    assert "시나리오별 선택" in page(report_project, "index")
+    assert numbers() == english
+    assert findings(report_project) == []
+
+
+# --- reading back ----------------------------------------------------------------------------------------------------
+
+
+def test_every_number_is_in_the_registry(report_project: Path) -> None:
+    with open_evidence(report_project) as evidence:
+        verified = verify_site(evidence, report_project / "outputs" / "report")
+    assert verified.findings == []
+    assert verified.pages == len(PAGES) + len(VARIANTS)
+    assert verified.numbers > 400
+
+
+def _rehash(root: Path, name: str) -> None:
+    """Make an edited page look as if it had been written so."""
+    manifest = root / "outputs" / "report" / "site.json"
+    document = read_json(manifest)
+    key, _, suffix = name.rpartition(".")
+    document["pages"][key]["files"][f"{key}.{suffix}"] = site.sha256_file(manifest.parent / name)
+    manifest.write_text(json.dumps(document), encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("name", "before", "after", "problem"),
+    [
+        ("accuracy.html", ">0.900</data>", ">0.901</data>", "recorded as 0.900 (0.9)"),
+        ("accuracy.html", 'data-provenance="measured"', 'data-provenance="estimate"', "claims provenance estimate"),
+        ("accuracy.html", 'data-version="1"', 'data-version="2"', "claims version 2, recorded is 1"),
+        ("history.html", "<td>dense</td>", "<td>0.93</td>", "a number without evidence"),
+        ("index.html", ">level2_relu is pinned", ">level2_relu was pinned", "recorded as level2_relu is pinned"),
+        ("accuracy.md", "| 0.900 |", "| 0.901 |", "differs from the HTML page"),
+        ("accuracy.html", "metrics/int8.json#map50&", "metrics/int8.json#map60&", "not recorded: version/1"),
+    ],
+    ids=["number", "provenance", "version", "bare", "fact", "markdown", "locator"],
+)
+def test_what_does_not_hold_is_found(report_project: Path, name: str, before: str, after: str, problem: str) -> None:
+    path = report_project / "outputs" / "report" / name
+    text = path.read_text(encoding="utf-8")
+    assert before in text
+    path.write_text(text.replace(before, after, 1), encoding="utf-8")
+    assert f"{name}: the file was altered after it was written" in findings(report_project)
+    _rehash(report_project, name)
+    assert any(problem in found for found in findings(report_project))
+
+
+def test_a_registry_that_changed_under_the_report_is_found(report_project: Path) -> None:
+    store = open_store(report_project)
+    store.tag_version(store.version(MODEL, 1), {"int8.map50": "0.5"})
+    found = findings(report_project)
+    assert any(each.startswith("index.html: recorded as 0.500") for each in found)
+    assert any(each.startswith("metrics.json: ") for each in found)
+    write(report_project)
+    assert findings(report_project) == []
+
+
+def test_an_evidence_file_that_was_altered_counts_as_missing(report_project: Path) -> None:
+    with open_evidence(report_project) as evidence:
+        path = evidence.artifact(1, "metrics/int8.json")
+    assert path
+    path.write_text(path.read_text(encoding="utf-8").replace("0.9", "0.99"), encoding="utf-8")
+    assert any("not recorded: version/1/metrics/int8.json" in found for found in findings(report_project))
+    assert "version/1/metrics/int8.json (altered)" in write(report_project).missing["accuracy"]
+
+
+def test_a_folder_without_a_report_is_named(report_project: Path, tmp_path: Path) -> None:
+    with open_evidence(report_project) as evidence, pytest.raises(DataError, match="holds no report"):
+        verify_site(evidence, tmp_path)
+
+
+# --- protocols -------------------------------------------------------------------------------------------------------
+
+
+def test_scores_of_unlike_protocols_are_refused_in_one_table(report_project: Path) -> None:
+    add_version(report_project, "level4_leaky", run="b", map50=0.8, conf=0.25)
+    with open_evidence(report_project) as evidence:
+        rows = [[evidence.figure(f"version/{number}#int8.map50", "score")] for number in (1, 3)]
+        with pytest.raises(SpecError) as caught:
+            table(evidence, ["mAP50"], rows, "mine")
+    assert str(caught.value).startswith("report, table 'mine': versions 1 and 3: scores of different protocols")
+    assert "conf is 0.001 in one and 0.25 in the other" in str(caught.value)
+
+
+def test_only_versions_of_the_newest_protocol_are_candidates(report_project: Path) -> None:
+    add_version(report_project, "level4_leaky", run="b", map50=0.8, conf=0.25)
+    write(report_project)
+    assert read_json(report_project / "outputs/report/metrics.json").keys() == {"level4_leaky"}
+    assert page(report_project, "history").count("All versions of protocol") >= 2
+    assert findings(report_project) == []
+
+
+# --- what is written again -------------------------------------------------------------------------------------------
+
+
+def test_nothing_is_written_again_when_nothing_changed(report_project: Path) -> None:
+    written = write(report_project)
+    assert (written.pages, written.pictures) == ([], [])
+
+
+def test_a_promotion_renews_the_pages_that_tell_of_it_and_no_other_picture(report_project: Path) -> None:
+    store = open_store(report_project)
+    add_version(report_project, "level3_relu")
+    write(report_project)
+    store.set_alias(store.version(MODEL, 2), "realtime")
+    written = write(report_project)
+    assert {"index", "history", "versions/v1", "versions/v2"} <= set(written.pages)
+    assert "versions/v3" not in written.pages
+    # what serves which scenario stands in these pictures
+    assert {name.partition("-")[0] for name in written.pictures} == {"pareto"}
+
+
+def test_an_altered_or_lost_file_is_written_again(report_project: Path) -> None:
+    folder = report_project / "outputs" / "report"
+    (folder / "npu.md").write_text("mine", encoding="utf-8")
+    (folder / "pictures" / "sizes.png").unlink()
+    (folder / "quantization.html").unlink()
+    written = write(report_project)
+    assert sorted(written.pages) == ["npu", "quantization"]
+    assert written.pictures == ["sizes"]
+    assert findings(report_project) == []
+
+
+def test_pages_of_versions_that_are_gone_are_removed(report_project: Path) -> None:
+    stale = report_project / "outputs" / "report" / "versions" / "v9.html"
+    stale.write_text("old", encoding="utf-8")
+    keep = report_project / "outputs" / "report" / "notes.txt"
+    keep.write_text("mine", encoding="utf-8")
+    write(report_project)
+    assert not stale.exists()
+    assert keep.exists()
+
+
+def test_the_same_registry_gives_the_same_bytes(report_project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = report_project / "outputs" / "report"
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    # what another release wrote is not trusted; and one process draws as several do
+    (folder / "site.json").write_text('{"schema": 0}', encoding="utf-8")
+    monkeypatch.setattr(os, "cpu_count", lambda: 1)
+    assert len(write(report_project).pages) == len(PAGES) + len(VARIANTS)
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
+# --- what is missing -------------------------------------------------------------------------------------------------
+
+
+def test_an_empty_registry_has_pages_that_say_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = new_project(tmp_path / "empty")
+    monkeypatch.chdir(root)
+    written = write(root)
+    assert "registry" in written.lacking["index"]
+    assert "The registry holds no ready version yet" in text_of(page(root, "index"))
+    assert findings(root) == []
+
+
+def test_a_project_without_a_store_has_pages_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = new_project(tmp_path / "none")
+    (root / "registry" / "mlflow.db").unlink()
+    monkeypatch.chdir(root)
+    assert "registry" in write(root).lacking["index"]
+    assert not (root / "registry" / "mlflow.db").exists()
+
+
+@pytest.mark.parametrize("name", ["npu.json", "metrics/fp32.json", "quantize.json", "model.onnx"])
+def test_a_version_with_a_missing_file_is_shown_with_what_is_left(report_project: Path, name: str) -> None:
+    with open_evidence(report_project) as evidence:
+        path = evidence.artifact(2, name)
+    assert path
+    path.unlink()
+    written = write(report_project)
+    if name != "model.onnx":  # asked for only where there are images to show detections on
+        assert any(found.startswith(f"version/2/{name}") for found in written.lacking["versions/v2"])
+        assert name in text_of(page(report_project, "versions/v2"))
+    assert findings(report_project) == []
+
+
+def test_a_version_without_any_files_is_shown(report_project: Path) -> None:
+    with open_evidence(report_project) as evidence:
+        folder = evidence.folder(2)
+    assert folder
+    shutil.rmtree(folder)
+    written = write(report_project)
+    assert "version/2/manifest.json" in written.lacking["versions/v2"]
+    assert findings(report_project) == []
+
+
+def test_a_version_that_is_not_ready_is_marked_and_no_candidate(report_project: Path) -> None:
+    store = open_store(report_project)
+    store.tag_version(store.version(MODEL, 2), {READY: "false"})
+    written = write(report_project)
+    assert "NOT READY" in text_of(page(report_project, "history"))
+    assert "level4_leaky" not in read_json(report_project / "outputs/report/metrics.json")
+    assert any("not ready" in found for found in written.missing["versions/v2"])
+
+
+def test_an_unfinished_run_is_named(report_project: Path) -> None:
+    store = open_store(report_project)
+    store._client.create_run(store.experiment_id, run_name="train level3_relu")
+    written = write(report_project)
+    assert any("train level3_relu: running" in found for found in written.lacking["index"])
+    assert "Run 'train level3_relu' of" in text_of(page(report_project, "index"))
+    assert "train level3_relu running" in text_of(page(report_project, "training"))
+
+
+def test_older_versions_have_a_page_without_the_costly_pictures(report_project: Path) -> None:
+    newer = add_version(report_project, "level2_relu", run="b", map50=0.91)
+    give_aliases(report_project, [newer])
+    write(report_project)
+    manifest: dict[str, Any] = read_json(report_project / "outputs" / "report" / "site.json")
+    (only,) = manifest["pages"]["versions/v1"]["pictures"]
+    assert re.fullmatch(r"run-[0-9a-f]{12}-curves", only)
+    assert "v3-confusion" in manifest["pages"]["versions/v3"]["pictures"]
+    assert findings(report_project) == []
+
+
+def test_an_evidence_names_what_it_did_not_find(report_project: Path) -> None:
+    with Evidence(report_project, open_store(report_project), MODEL) as evidence:
+        assert evidence.read("version/99/npu.json#targets") is None
+        assert evidence.read("outputs/nothing.json#a/b") is None
+        assert evidence.read("version/1#no.such.tag", optional=True) is None
+        assert evidence.take_absent() == ["version/99/npu.json", "outputs/nothing.json"]
+        assert evidence.take_absent() == []
