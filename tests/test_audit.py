@@ -12,7 +12,7 @@ import tiny_network as tiny
 from registry_run import MODEL, new_project, register_run
 
 from ethos import catalog
-from ethos.evaluation.evaluate import evaluate
+from ethos.evaluation.evaluate import assess
 from ethos.evaluation.samples import load_samples
 from ethos.files import read_json, write_json
 from ethos.registry import ledger
@@ -40,9 +40,9 @@ def measured(tmp_path_factory: pytest.TempPathFactory, network: Path) -> Path:
         register_run(root, {"level3_relu": {"network": network, "map50": 0.5}})
         outputs = root / "outputs"
         quantized = outputs / "quantize/level3_relu/dense"
-        report = evaluate(
+        report = assess(
             quantized / "int8.tflite", load_samples(outputs / "dataset/data.yaml", "val"), ProtocolParams()
-        )
+        ).document()
         scored = outputs / "evaluate/level3_relu/dense"
         for name in ("fp32", "int8"):
             write_json(scored / f"{name}.json", {**read_json(scored / f"{name}.json"), **_scores(report)})
