@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from registry_run import MODEL, new_project
-from report_project import VARIANTS, add_version, give_aliases
+from report_project import VARIANTS, add_version, give_aliases, policy_of
 
 from ethos.errors import DataError, SpecError
 from ethos.files import read_json
+from ethos.registry import ledger
+from ethos.registry.promote import promote_scenario, rollback
 from ethos.registry.records import READY
 from ethos.registry.store import open_store
 from ethos.reporting import site
@@ -336,6 +338,23 @@ def test_older_versions_have_a_page_without_the_costly_pictures(report_project: 
     (only,) = manifest["pages"]["versions/v1"]["pictures"]
     assert re.fullmatch(r"run-[0-9a-f]{12}-curves", only)
     assert "v3-confusion" in manifest["pages"]["versions/v3"]["pictures"]
+    assert findings(report_project) == []
+
+
+def test_the_ledger_is_that_of_the_store(report_project: Path) -> None:
+    """A rollback and an alias moved by hand show; the events come from the store where this folder lacks them."""
+    store, policy = open_store(report_project), policy_of(report_project)
+    promote_scenario(store, policy, MODEL, "realtime", report_project, 2)
+    rollback(store, policy, MODEL, "realtime", report_project, "too slow")
+    store.set_alias(store.version(MODEL, 1), "accuracy")
+    (report_project / ledger.LEDGER).unlink()
+    write(report_project)
+    shown = text_of(page(report_project, "history"))
+    assert re.search(r"rollback realtime v2 v1 level2_relu dense \S+ \S+ rolled back: too slow", shown)
+    assert "chose version 2" in shown
+    cards = text_of(page(report_project, "index")).partition(TEXTS("index.candidates"))[0]
+    assert "rolled back: too slow" in cards
+    assert TEXTS("index.by_hand") in cards
     assert findings(report_project) == []
 
 

@@ -186,7 +186,7 @@ def write_bundle(candidate: Candidate, folder: Path, root: Path) -> dict[str, An
     """Write a version's files into an empty folder: networks, contract, reports, pictures, card, licence, manifest.
 
     Returns:
-        The manifest: SHA-256 and size of every other file.
+        The manifest: SHA-256 and size of every other file, and the candidate's figures.
     """
     licence = {LICENCE: root / LICENCE} if (root / LICENCE).is_file() else {}
     for name, source in {**_sources(candidate), **licence}.items():
@@ -200,6 +200,7 @@ def write_bundle(candidate: Candidate, folder: Path, root: Path) -> dict[str, An
         "variant": candidate.variant,
         "form": candidate.form,
         "activation": candidate.quantize.get("activation"),
+        "figures": candidate.figures(),
         "files": {
             path.relative_to(folder).as_posix(): {"sha256": sha256_file(path), "bytes": path.stat().st_size}
             for path in files

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from typing import TYPE_CHECKING, Any
 
-from ethos.errors import DataError
+from ethos.errors import DataError, StoreError
 from ethos.files import read_json, sha256_file
 from ethos.reporting.evidence import fact_text
 from ethos.reporting.figure import FORMATS, OPERATIONS, Figure, calculate
@@ -33,6 +33,9 @@ class Finding:
     page: str
     shown: str
     problem: str
+
+    def __str__(self) -> str:
+        return ": ".join(filter(None, (self.page, self.shown, self.problem)))
 
 
 @dataclass
@@ -67,6 +70,20 @@ def verify_site(evidence: Evidence, folder: Path) -> Verified:
             result.pages += 1
             _verify_page(evidence, folder, name, result)
     return result
+
+
+def problems(evidence: Evidence, outputs: Path) -> list[str]:
+    """Return what does not hold in the reports that lie in `outputs`, one sentence each."""
+    found = []
+    for manifest in sorted(outputs.glob(f"report*/{MANIFEST}")):
+        folder = manifest.parent
+        try:
+            result = verify_site(evidence, folder)
+        except StoreError as error:
+            found.append(f"{folder.name} cannot be read back: {error.message}")
+            continue
+        found += [f"{folder.name}/{each}" for each in result.findings]
+    return found
 
 
 def _verify_metrics(evidence: Evidence, folder: Path, result: Verified) -> None:

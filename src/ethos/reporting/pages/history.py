@@ -52,6 +52,7 @@ def _events(evidence: Evidence, texts: Texts) -> Block:
     rows: list[list[Cell]] = []
     for number, event in reversed(list(enumerate(evidence.events))):
         place = f"ledger#{number}"
+        decision = f"{place}/decision" if "decision" in event else place
         rows.append(
             [
                 evidence.fact(f"{place}/at"),
@@ -60,11 +61,12 @@ def _events(evidence: Evidence, texts: Texts) -> Block:
                 _version(evidence, event.get("from")),
                 _version(evidence, event.get("to")),
                 evidence.fact(f"{place}/variant", optional=True),
+                evidence.fact(f"{place}/form", optional=True),
                 evidence.fact(f"{place}/who", optional=True),
-                evidence.fact(f"{place}/reason", optional=True),
+                evidence.fact(f"{decision}/reason", optional=True),
             ]
         )
-    keys = ("at", "event", "scenario", "from", "to", "variant", "who", "reason")
+    keys = ("at", "event", "scenario", "from", "to", "variant", "form", "who", "reason")
     return table(evidence, [texts(f"history.{key}") for key in keys], rows, texts("history.events"))
 
 
