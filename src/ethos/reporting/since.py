@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ethos.errors import SpecError
 from ethos.registry import ledger
-from ethos.reporting.blocks import Block, Heading, Page, Text
+from ethos.reporting.blocks import Block, Digest, Heading, Page, Text
 from ethos.reporting.figure import ABSENT
 from ethos.reporting.pages.common import attribution, candidate_name, require_one_protocol, table
 from ethos.reporting.render import markdown_page
@@ -82,7 +82,7 @@ def _versions(evidence: Evidence, texts: Texts, since: Moment) -> Block:
             f"v{record.version}",
             candidate_name(record),
             evidence.created[record.version].isoformat(timespec="minutes"),
-            record.tags.get("git.commit", ABSENT)[:12],
+            Digest(record.tags.get("git.commit", ABSENT)),
             texts("history.is_ready") if record.ready else texts("history.not_ready"),
         ]
         for record in evidence.records

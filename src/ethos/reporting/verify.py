@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 # what a cell must not hold unless it is bound to evidence: a number and nothing else
 BARE_NUMBER = re.compile(r"^[+-]?[\d,]*\.?\d+\s*(%|ms|KiB|MB|MiB|s)?$")
+# what a cell may hold as code: the beginning of a hash, a commit or a run's id
+DIGEST = re.compile(r"^[0-9a-f]{12}$")
 MARKDOWN_ROW = re.compile(r"^\|(?P<cells>.*)\|$")
 BOUND = ("provenance", "sha256", "protocol", "version", "run")
 
@@ -159,17 +161,20 @@ class _Reader(HTMLParser):
         self._shown = ""
         self._cell: str | None = None
         self._unbound = ""
+        self._code = False
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         if tag == "data":
             self._data, self._shown = {key: value or "" for key, value in attrs}, ""
         elif tag in ("td", "dd"):
             self._cell, self._unbound = "", ""
+        elif tag == "code":
+            self._code = True
 
     def handle_data(self, data: str) -> None:
         if self._data is not None:
             self._shown += data
-        elif self._cell is not None:
+        elif self._cell is not None and not (self._code and DIGEST.match(data)):
             self._unbound += data
         if self._cell is not None:
             self._cell += data
@@ -178,6 +183,8 @@ class _Reader(HTMLParser):
         if tag == "data" and self._data is not None:
             self.bound.append((self._shown, self._data))
             self._data = None
+        elif tag == "code":
+            self._code = False
         elif tag in ("td", "dd") and self._cell is not None:
             if BARE_NUMBER.match(self._unbound.strip()):
                 self.bare.append(self._unbound.strip())

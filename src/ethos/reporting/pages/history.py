@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ethos.reporting.blocks import Block, Heading, Link, Text
+from ethos.reporting.blocks import SHORT_HASH, Block, Digest, Heading, Link, Text
 from ethos.reporting.figure import ABSENT
 from ethos.reporting.pages.common import (
-    SHORT_HASH,
     attribution,
     in_use,
     nothing_registered,
@@ -103,7 +102,7 @@ def _version_row(evidence: Evidence, texts: Texts, record: VersionRecord) -> lis
         record.form or ABSENT,
         texts("history.is_ready") if record.ready else texts("history.not_ready"),
         in_use(evidence, record),
-        record.tags.get("git.commit", ABSENT)[:SHORT_HASH],
+        Digest(record.tags.get("git.commit", ABSENT)),
         evidence.figure(f"{tag}fp32.map50", "score"),
         evidence.figure(f"{tag}int8.map50", "score"),
         evidence.figure(f"{tag}size.int8_kib", "kib"),
