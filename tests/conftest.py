@@ -58,12 +58,9 @@ def promoted_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def promoted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, promoted_once: Path) -> Path:
     """Return a copy of that project, which is also the working directory."""
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    from mlflow.tracking._tracking_service import utils
+    from registry_run import copy_project
 
-    # MLflow remembers where a run's files lie; the copies have runs of the same ids elsewhere
-    utils._artifact_repos_cache.clear()
-    root = tmp_path / "project"
-    shutil.copytree(promoted_once, root, symlinks=True)
+    root = copy_project(promoted_once, tmp_path / "project")
     monkeypatch.chdir(root)
     return root
 
@@ -127,8 +124,9 @@ def reported(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def report_project(reported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return a copy of it to change, which is also the working directory."""
-    root = tmp_path / "copy"
-    shutil.copytree(reported, root, symlinks=True)
+    from registry_run import copy_project
+
+    root = copy_project(reported, tmp_path / "copy")
     monkeypatch.chdir(root)
     return root
 

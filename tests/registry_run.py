@@ -212,6 +212,16 @@ def new_project(folder: Path) -> Path:
     return root
 
 
+def copy_project(project: Path, folder: Path) -> Path:
+    """Return a copy of a project, in `folder`."""
+    from mlflow.tracking._tracking_service import utils
+
+    # MLflow remembers where a run's files lie; the copy has runs of the same ids elsewhere
+    utils._artifact_repos_cache.clear()
+    shutil.copytree(project, folder, symlinks=True)
+    return folder
+
+
 def register_run(root: Path, variants: Mapping[str, Mapping[str, Any]]) -> list[VersionRecord]:
     """Write and register the outputs of several variants, each with the arguments of `write_run`."""
     store = open_store(root)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from typing import TYPE_CHECKING, Any
 
 from registry_run import MODEL, TARGETS, new_project, write_run
@@ -114,12 +113,6 @@ def write_epochs(path: Path, epochs: int = len(SCORES)) -> None:
 def evidence_of(root: Path) -> Evidence:
     """Return the project's evidence."""
     return Evidence(root, open_store(root), MODEL)
-
-
-def copy_project(root: Path, folder: Path) -> Path:
-    """Return a copy of a project."""
-    shutil.copytree(root, folder, symlinks=True)
-    return folder
 
 
 def _complete(outputs: Path, variant: str, form: str) -> None:

@@ -108,6 +108,29 @@ def test_an_address_that_does_not_answer(
     _one_line(capsys, command, 1, text)
 
 
+@pytest.mark.parametrize("command", [*COMMANDS, ("register", "level2_relu"), ("report",)], ids=lambda words: words[0])
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("http://localhost:abc", "http://localhost:abc"),
+        ("http://[::1", "http://[::1"),
+        ("http://me:se/cret@localhost", "http://***@localhost"),
+        ("postgresql://me:secret@localhost:abc/x", "postgresql://***@localhost:abc/x"),
+    ],
+)
+@pytest.mark.usefixtures("promoted")
+def test_an_address_that_is_none(
+    address: str,
+    shown: str,
+    command: tuple[str, ...],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+    said = re.escape(f"error: MLFLOW_TRACKING_URI: not an address: {shown}\n  fix: write it as http://HOST:PORT")
+    _one_line(capsys, command, 1, said)
+
+
 @pytest.mark.usefixtures("promoted")
 def test_an_alias_on_a_deleted_version(capsys: pytest.CaptureFixture[str]) -> None:
     # MLflow drops the alias itself; other registries and hands may not

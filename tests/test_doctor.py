@@ -286,6 +286,18 @@ def test_a_server_that_does_not_answer(whole: Path, monkeypatch: pytest.MonkeyPa
     assert "unset MLFLOW_TRACKING_URI" in fix
 
 
+@pytest.mark.parametrize(
+    "address", ["http://localhost:abc", f"http://me:{SECRET}@[::1", "postgresql://localhost:abc/x"]
+)
+def test_an_address_that_is_none(whole: Path, monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+    status, detail, fix = problem(whole, "mlflow")
+    assert status == "error"
+    assert detail.startswith("MLFLOW_TRACKING_URI: not an address: ")
+    assert SECRET not in detail
+    assert "unset MLFLOW_TRACKING_URI" in fix
+
+
 class Refusing(BaseHTTPRequestHandler):
     """A web server that is no MLflow server."""
 

@@ -18,7 +18,7 @@ from ethos.files import sha256_json
 from ethos.registry import ledger
 from ethos.registry.history import history, parse_time, replay_all, sentence, verify
 from ethos.registry.live import live
-from ethos.registry.promote import promote_scenario, rollback
+from ethos.registry.promote import promote, promote_scenario, rollback
 from ethos.registry.store import Store, open_store
 
 if TYPE_CHECKING:
@@ -97,6 +97,22 @@ def test_a_pruned_form_that_is_not_better_is_kept_and_not_promoted(
     event = promote_scenario(store, policy, MODEL, "realtime", promoted)
     assert (event["changed"], event["to"]) == (False, 1)
     assert (store.version(MODEL, record.version).stage, record.ready) == ("candidate", True)
+
+
+def test_dense_and_pruned_forms_decide_together(store: Store, policy: Policy, promoted: Path) -> None:
+    faster = {"map50": 0.93, "latency_ms": 12.0, "form": "pruned"}
+    register_run(promoted, {"level2_relu": faster, "level4_relu": faster})
+    decisions = promote(store, policy, store.ready(MODEL), promoted)["scenarios"]
+    chosen = {name: (decision["variant"], decision["form"]) for name, decision in decisions.items()}
+    assert chosen == {
+        "realtime": ("level2_relu", "pruned"),
+        "balanced": ("level4_relu", "pruned"),
+        "accuracy": ("level4_leaky", "dense"),
+    }
+    assert rollback(store, policy, MODEL, "realtime", promoted)["form"] == "dense"
+    assert live(store, policy, MODEL, "balanced", strict=True, root=promoted)["form"] == "pruned"
+    assert replay_all(store, policy, MODEL, promoted)["different"] == 0
+    assert verify(store, policy, MODEL, promoted)["ok"]
 
 
 def test_a_failing_gate_needs_a_reason(store: Store, policy: Policy, promoted: Path) -> None:

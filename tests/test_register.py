@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -100,9 +101,13 @@ def test_a_version_carries_its_tags_files_and_runs(root: Path) -> None:
         manifest = read_json(folder / "manifest.json")
         assert set(manifest["files"]) == BUNDLE - {"manifest.json"}
         assert all(sha256_file(folder / name) == entry["sha256"] for name, entry in manifest["files"].items())
+        assert manifest["figures"] == record.figures
         assert manifest["files"]["int8.tflite"]["sha256"] == record.artifact_sha256
         card = (folder / "model_card.md").read_text()
     version = mlflow_client(root).get_model_version(MODEL, "1")
+    # where MLflow's page of the logged model looks for its versions
+    logged = mlflow_client(root).get_logged_model(version.source.removeprefix("models:/"))
+    assert json.loads(logged.tags["mlflow.modelVersions"]) == [{"name": MODEL, "version": "1"}]
     assert version.description == card
     for words in ("## Scores (measured)", "estimate (vela 5.2.0)", "drawn by hand", record.artifact_sha256):
         assert words in card

@@ -113,6 +113,20 @@ def test_mistakes_of_report_get_one_line(
     assert len(err.strip().splitlines()) <= 2
 
 
+def test_an_audit_reads_the_reports_too(report_project: Path, ethos: Callable[..., tuple[int, str, str]]) -> None:
+    assert ethos("audit")[0] == 0
+    page = report_project / "outputs" / "report" / "accuracy.html"
+    page.write_text(page.read_text(encoding="utf-8").replace(">0.900</data>", ">0.910</data>", 1), encoding="utf-8")
+    code, out, _ = ethos("audit", "--json")
+    found = json.loads(out)["findings"]
+    assert (code, {row["kind"] for row in found}) == (1, {"report"})
+    details = [row["detail"] for row in found]
+    assert details[0] == "report/accuracy.html: the file was altered after it was written"
+    assert "report/accuracy.html: 0.910: recorded as 0.900 (0.9)" in details
+    # one version alone, without the reports
+    assert ethos("audit", "--version", "1")[0] == 0
+
+
 # --- changes ---------------------------------------------------------------------------------------------------------
 
 

@@ -11,15 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from registry_run import MODEL, new_project
-from report_project import VARIANTS, add_version, give_aliases
+from report_project import VARIANTS, add_version, give_aliases, policy_of
 
 from ethos.errors import DataError, SpecError
 from ethos.files import read_json
+from ethos.registry import ledger
+from ethos.registry.promote import promote_scenario, rollback
 from ethos.registry.records import READY
 from ethos.registry.store import open_store
 from ethos.reporting import site
 from ethos.reporting.evidence import Evidence, open_evidence
 from ethos.reporting.pages.common import table
+from ethos.reporting.pages.training import run_address
 from ethos.reporting.plan import PAGES
 from ethos.reporting.site import write_site
 from ethos.reporting.text_catalog import Texts
@@ -155,11 +158,12 @@ def _rehash(root: Path, name: str) -> None:
         ("accuracy.html", 'data-provenance="measured"', 'data-provenance="estimate"', "claims provenance estimate"),
         ("accuracy.html", 'data-version="1"', 'data-version="2"', "claims version 2, recorded is 1"),
         ("history.html", "<td>dense</td>", "<td>0.93</td>", "a number without evidence"),
+        ("history.html", "<td>dense</td>", "<td><code>0.93</code></td>", "a number without evidence"),
         ("index.html", ">level2_relu is pinned", ">level2_relu was pinned", "recorded as level2_relu is pinned"),
         ("accuracy.md", "| 0.900 |", "| 0.901 |", "differs from the HTML page"),
         ("accuracy.html", "metrics/int8.json#map50&", "metrics/int8.json#map60&", "not recorded: version/1"),
     ],
-    ids=["number", "provenance", "version", "bare", "fact", "markdown", "locator"],
+    ids=["number", "provenance", "version", "bare", "bare code", "fact", "markdown", "locator"],
 )
 def test_what_does_not_hold_is_found(report_project: Path, name: str, before: str, after: str, problem: str) -> None:
     path = report_project / "outputs" / "report" / name
@@ -169,6 +173,14 @@ def test_what_does_not_hold_is_found(report_project: Path, name: str, before: st
     assert f"{name}: the file was altered after it was written" in findings(report_project)
     _rehash(report_project, name)
     assert any(problem in found for found in findings(report_project))
+
+
+def test_a_commit_or_run_of_digits_alone_is_no_number(report_project: Path) -> None:
+    store = open_store(report_project)
+    store.tag_version(store.version(MODEL, 1), {"git.commit": "1234567890" * 4})
+    write(report_project)
+    assert "<code>123456789012</code>" in page(report_project, "history")
+    assert findings(report_project) == []
 
 
 def test_a_registry_that_changed_under_the_report_is_found(report_project: Path) -> None:
@@ -337,6 +349,29 @@ def test_older_versions_have_a_page_without_the_costly_pictures(report_project: 
     assert re.fullmatch(r"run-[0-9a-f]{12}-curves", only)
     assert "v3-confusion" in manifest["pages"]["versions/v3"]["pictures"]
     assert findings(report_project) == []
+
+
+def test_the_ledger_is_that_of_the_store(report_project: Path) -> None:
+    """A rollback and an alias moved by hand show; the events come from the store where this folder lacks them."""
+    store, policy = open_store(report_project), policy_of(report_project)
+    promote_scenario(store, policy, MODEL, "realtime", report_project, 2)
+    rollback(store, policy, MODEL, "realtime", report_project, "too slow")
+    store.set_alias(store.version(MODEL, 1), "accuracy")
+    (report_project / ledger.LEDGER).unlink()
+    write(report_project)
+    shown = text_of(page(report_project, "history"))
+    assert re.search(r"rollback realtime v2 v1 level2_relu dense \S+ \S+ rolled back: too slow", shown)
+    assert "chose version 2" in shown
+    cards = text_of(page(report_project, "index")).partition(TEXTS("index.candidates"))[0]
+    assert "rolled back: too slow" in cards
+    assert TEXTS("index.by_hand") in cards
+    assert findings(report_project) == []
+
+
+def test_a_link_to_a_server_holds_no_password(report_project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Evidence, "tracking_uri", "http://me:secret@mlflow.local:5000/")
+    with open_evidence(report_project) as evidence:
+        assert run_address(evidence, "abc").startswith("http://mlflow.local:5000/#/experiments/")
 
 
 def test_an_evidence_names_what_it_did_not_find(report_project: Path) -> None:

@@ -125,6 +125,10 @@ def test_all_that_the_embedded_store_does(store: Store, served: tuple[Path, Path
     assert verify(store, policy, MODEL, root)["ok"]
     assert len(ledger.read(root / ledger.LEDGER)) == 4
     assert not (root / "registry/mlflow.db-journal").exists()
+    source = store._client.get_model_version(MODEL, "1").source
+    logged = store._client.get_logged_model(source.removeprefix("models:/"))
+    [linked] = json.loads(logged.tags["mlflow.modelVersions"])
+    assert (linked["name"], int(linked["version"])) == (MODEL, 1)
 
 
 def test_damage_on_the_server_is_noticed(store: Store, served: tuple[Path, Path], tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path  # noqa: TC003 - typer reads annotations at run time
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
@@ -125,11 +126,16 @@ def audit(
     """Check what the registry claims: hashes, scores computed anew, names, protocols, reports. Exit 1 on findings."""
     from ethos.registry.audit import audit as check
     from ethos.registry.tables import audited
+    from ethos.reporting.evidence import Evidence
+    from ethos.reporting.verify import problems
 
     if everything and version is not None:
         raise SpecError("--all and --version exclude each other", "give one of them")
     at = open_registry()
-    document = check(at.store, at.policy, at.model, at.root, at.root / OUTPUTS, version)
+    outputs = at.root / OUTPUTS
+    with Evidence(at.root, at.store, at.model) as evidence:
+        reports = partial(problems, evidence, outputs)
+        document = check(at.store, at.policy, at.model, at.root, outputs, version, reports=reports)
     _answer(document, audited, as_json)
     if not document["ok"]:
         raise typer.Exit(1)

@@ -147,4 +147,4 @@ def _in_short(found: Sequence[str]) -> str:
 def _print_verified(verified: Verified) -> None:
     typer.echo(f"{verified.numbers} numbers on {verified.pages} pages read back, {len(verified.findings)} do not hold")
     for each in verified.findings[:SHOWN]:
-        typer.echo(f"  {each.page}: {each.shown}: {each.problem}", err=True)
+        typer.echo(f"  {each}", err=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import sqlite3
 import subprocess
@@ -62,12 +61,16 @@ def _run_dvc(root: Path, *arguments: str) -> list[str]:
 
 def _reachable(url: str) -> bool:
     """Return whether a folder is there, or a server takes connections; of other storage nothing is known here."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:  # its host or port is malformed
+        return False
     if not parts.scheme:
         return Path(url).is_dir()
     if parts.hostname is None or parts.scheme not in PORTS:
         return True
-    return _connects(parts.hostname, parts.port or PORTS[parts.scheme])
+    return _connects(parts.hostname, port or PORTS[parts.scheme])
 
 
 def _connects(host: str, port: int) -> bool:
@@ -84,11 +87,11 @@ def _connects(host: str, port: int) -> bool:
 def mlflow(subject: Subject) -> Iterator[Finding]:
     """The tracking store answers: the embedded one, or the one that MLFLOW_TRACKING_URI names."""
     from ethos.registry.embedded import check_writable, database
-    from ethos.registry.faults import URI_VARIABLE, hide_password
+    from ethos.registry.faults import given_uri, hide_password
 
-    given = os.environ.get(URI_VARIABLE, "")
+    given = given_uri()
     if given:
-        _require_connection(given, URI_VARIABLE)
+        _require_connection(given)
         where = hide_password(given)
     else:
         check_writable(subject.root)
@@ -104,14 +107,13 @@ def mlflow(subject: Subject) -> Iterator[Finding]:
     yield Finding("mlflow", "ok", f"{where}, {_experiments(subject)} experiments")
 
 
-def _require_connection(uri: str, variable: str) -> None:
-    parts = urlsplit(uri)
-    port = parts.port or PORTS.get(parts.scheme)
-    if parts.hostname and port and not _connects(parts.hostname, port):
-        raise StoreError(
-            f"{parts.scheme}://{parts.hostname}:{port} does not answer",
-            f"start the server, or unset {variable} to use the embedded store",
-        )
+def _require_connection(uri: str) -> None:
+    from ethos.registry.faults import START_SERVER, endpoint
+
+    found = endpoint(uri)
+    if found and not _connects(*found):
+        scheme, (host, port) = urlsplit(uri).scheme, found
+        raise StoreError(f"{scheme}://{host}:{port} does not answer", START_SERVER)
 
 
 def _require_tables(file: Path) -> None:

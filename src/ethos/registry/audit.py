@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ethos.errors import DataError, EthosError, ModelError, SpecError, StoreError
 from ethos.evaluation.protocol import Protocol
 from ethos.files import read_json, sha256_file
-from ethos.registry.candidate import AGAINST_DENSE, MANIFEST, figures_of
+from ethos.registry.candidate import MANIFEST, figures_of
 from ethos.registry.history import verify
 from ethos.registry.journal import moved_by_hand
 from ethos.registry.promote import journal_of
@@ -23,7 +23,6 @@ from ethos.registry.records import (
     SCORES,
     VersionRecord,
 )
-from ethos.registry.reports import report_findings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -88,6 +87,7 @@ def audit(
     outputs: Path,
     version: int | None = None,
     progress: Callable[[str], None] = log.info,
+    reports: Callable[[], Sequence[str]] | None = None,
 ) -> dict[str, Any]:
     """Check what the registry claims; return the audit document.
 
@@ -96,9 +96,11 @@ def audit(
         policy: The scenarios.
         model: Name of the registered model.
         root: The project's folder, for the ledger.
-        outputs: Where the last run wrote: its data set is what scores are computed on, its reports are checked.
+        outputs: Where the last run wrote: its data set is what scores are computed on.
         version: Check this version alone; reports and ledger are left out.
         progress: Called with what is checked next.
+        reports: Gives what does not hold in the written reports, one sentence each. It is called last, because reading
+            them may fetch what the ledger lacks.
 
     Raises:
         SpecError: There is no such model.
@@ -115,9 +117,9 @@ def audit(
     for kind, shared in (("same_bytes", "artifact.sha256"), ("same_graph", "graph.fingerprint")):
         _check_names(everything, version, kind, shared, found)
     if version is None:
-        for detail in report_findings(outputs / "report", everything):
-            found.add(None, "report", detail)
         _check_ledger(store, policy, model, root, found)
+        for detail in reports() if reports else ():
+            found.add(None, "report", detail)
     return found.document(model)
 
 
@@ -158,9 +160,12 @@ def _check_files(record: VersionRecord, folder: Path, found: Audit) -> bool:
 
 
 def _check_figures(record: VersionRecord, folder: Path, found: Audit) -> None:
-    """Compare the figures in the tags with those of the reports that were registered with them."""
-    reports = [read_json(folder / name) for name in ("quantize.json", "npu.json")]
-    expected = figures_of(read_json(folder / "metrics/metrics.json"), *reports) | read_json(folder / AGAINST_DENSE)
+    """Compare the figures in the tags with the reports, and where those lack one with the manifest, as registered."""
+    metrics, quantize, npu = (
+        read_json(folder / name) for name in ("metrics/metrics.json", "quantize.json", "npu.json")
+    )
+    # what compares a version with another one stands in the manifest alone
+    expected = read_json(folder / MANIFEST).get("figures", {}) | figures_of(metrics, quantize, npu)
     for name in sorted({*expected, *record.figures}):
         mine, theirs = record.figures.get(name), expected.get(name)
         if name not in FIGURES and not name.startswith("npu."):

@@ -34,7 +34,6 @@ VELA = "vela"
 # contract, C decoder, and tensors to check any decoder with
 DECODING = ("decode.json", "decode.h", "golden.npz")
 LICENCE = "LICENSE"
-AGAINST_DENSE = "metrics/against_dense.json"
 CURVES = f"{PICTURES}/training.png"
 NO_COMMIT = "none"
 DENSE = "dense"
@@ -213,13 +212,12 @@ def write_bundle(candidate: Candidate, folder: Path, root: Path) -> dict[str, An
     """Write a version's files into an empty folder: networks, contract, reports, pictures, card, licence, manifest.
 
     Returns:
-        The manifest: SHA-256 and size of every other file.
+        The manifest: SHA-256 and size of every other file, and the candidate's figures.
     """
     licence = {LICENCE: root / LICENCE} if (root / LICENCE).is_file() else {}
     for name, source in {**_sources(candidate), **licence}.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, folder / name)
-    write_json(folder / AGAINST_DENSE, against_dense(candidate))
     write_text(folder / CARD, candidate_card(candidate))
     draw_training(candidate.folder_of_training / "epochs.csv", candidate.name, folder / CURVES)
     files = sorted(path for path in folder.rglob("*") if path.is_file())
@@ -228,6 +226,7 @@ def write_bundle(candidate: Candidate, folder: Path, root: Path) -> dict[str, An
         "variant": candidate.variant,
         "form": candidate.form,
         "activation": candidate.quantize.get("activation"),
+        "figures": candidate.figures(),
         "files": {
             path.relative_to(folder).as_posix(): {"sha256": sha256_file(path), "bytes": path.stat().st_size}
             for path in files

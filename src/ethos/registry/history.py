@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ethos.errors import SpecError
 from ethos.registry import ledger
-from ethos.registry.journal import moved_by_hand
+from ethos.registry.journal import MOVED, moved_by_hand
 from ethos.registry.policy import find_scenario
 from ethos.registry.promote import journal_of
 from ethos.registry.replay import DIFFERENT, SAME, replay
@@ -113,11 +113,10 @@ def sentence(event: Event) -> str:
     """Return an event as one sentence."""
     before = f"version {event['from']}" if event["from"] is not None else "nothing"
     after = f"version {event['to']}" if event["to"] is not None else "nothing"
-    if event["event"] == "moved":
+    if event["event"] == MOVED:
         return f"{event['scenario']}: found moved by hand from {before} to {after}"
     what = f"{after} ({event['variant']}, {event.get('form', 'dense')})"
-    reason = event.get("decision", event).get("reason", "")
-    return f"{event['scenario']}: {event['event']} from {before} to {what} by {event['who']}: {reason}"
+    return f"{event['scenario']}: {event['event']} from {before} to {what} by {event['who']}: {ledger.reason(event)}"
 
 
 def _live(events: Sequence[Event], scenario: str) -> dict[str, Any]:

@@ -81,6 +81,11 @@ def chain_of(event: Mapping[str, Any]) -> Chain:
     return event.get("store"), event.get("model")
 
 
+def reason(event: Mapping[str, Any]) -> str:
+    """Return why an event's version was chosen; empty if it does not say. Early events have the reason outside."""
+    return str(event.get("decision", event).get("reason", ""))
+
+
 def latest(path: Path, model: str, scenario: str) -> dict[str, Any] | None:
     """Return the newest event of a scenario without checking the chain before it.
 

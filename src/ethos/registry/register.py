@@ -70,6 +70,7 @@ def _make_version(store: Store, candidate: Candidate, model: str, root: Path) ->
         # another machine was registering the same candidate
         store.delete_version(record)
         return first
+    store.link_version(model_id, record)
     store.tag_version(record, {READY: "true"})
     log.info("%s is %s", candidate.name, record.label)
     return store.version(model, record.version)

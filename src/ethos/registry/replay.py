@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ethos.errors import EthosError
+from ethos.registry.journal import MOVED
 from ethos.registry.policy import figures_used, gates
 from ethos.registry.records import VersionRecord
 from ethos.registry.select import decide, failing
@@ -49,7 +50,7 @@ def replay(event: dict[str, Any]) -> dict[str, Any]:
         `decided`: the version that comes out now.
     """
     told = {key: event.get(key) for key in ("sha256", "at", "event", "scenario", "to")}
-    if event["event"] == "moved":
+    if event["event"] == MOVED:
         return {**told, "result": NO_DECISION, "decided": None}
     if "inputs" not in event:
         return {**told, "result": NOT_KEPT, "decided": None}

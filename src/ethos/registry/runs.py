@@ -22,7 +22,7 @@ from ethos.catalog import project_root
 from ethos.errors import StoreError
 from ethos.files import read_json, write_json
 from ethos.registry import embedded
-from ethos.registry.faults import URI_VARIABLE, speaking
+from ethos.registry.faults import DATABASES, URI_VARIABLE, given_uri, speaking
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -41,7 +41,6 @@ SETTINGS = {
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_UV_AUTO_DETECT": "false",
 }
-DATABASES = ("postgresql", "mysql", "mssql")
 # limits of one log_batch call (MLflow's REST documentation)
 MAX_METRICS = 1000
 MAX_PARAMS = 100
@@ -340,10 +339,11 @@ def locate(root: Path | None, create: bool) -> tuple[str, str | None]:
     """Return the tracking URI and where a new experiment keeps artifacts (None: the server decides).
 
     Raises:
-        StoreError: The embedded store cannot be written, or is missing and may not be made.
+        StoreError: MLFLOW_TRACKING_URI is no address; or the embedded store cannot be written, or is missing and may
+            not be made.
     """
-    given = os.environ.get(URI_VARIABLE)
-    if given and given.startswith(("http://", "https://", "file:", "databricks")):
+    given = given_uri()
+    if given.startswith(("http://", "https://", "file:", "databricks")):
         return given, None
     root = (root or project_root()).resolve()
     if given:

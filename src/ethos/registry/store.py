@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import shutil
 import tempfile
 import warnings
@@ -159,6 +160,16 @@ class Store(Tracking):
                 model_id=model_id,
             )
         return _record(version)
+
+    def link_version(self, model_id: str, record: VersionRecord) -> None:
+        """Name a version in its logged model, where MLflow's pages look for it; a server has done so already."""
+        from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
+
+        with speaking(self.tracking_uri):
+            named = json.loads(self._client.get_logged_model(model_id).tags.get(MLFLOW_MODEL_VERSIONS, "[]"))
+            if all((entry["name"], int(entry["version"])) != (record.model, record.version) for entry in named):
+                entry = {"name": record.model, "version": str(record.version)}
+                self._client.set_logged_model_tags(model_id, {MLFLOW_MODEL_VERSIONS: json.dumps([*named, entry])})
 
     def version(self, model: str, version: int) -> VersionRecord:
         """Return a version; StoreError if there is none."""

@@ -10,6 +10,8 @@ from ethos.reporting.figure import ABSENT, Fact, Figure
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+SHORT_HASH = 12
+
 
 @dataclass(frozen=True)
 class Link:
@@ -20,9 +22,22 @@ class Link:
     address: str = ""
 
 
+@dataclass(frozen=True)
+class Digest:
+    """The beginning of a hash, a commit or a run's id; it may consist of digits and is no number all the same."""
+
+    full: str
+    address: str = ""
+
+    @property
+    def text(self) -> str:
+        """What is shown."""
+        return self.full[:SHORT_HASH]
+
+
 # what may stand between and behind figures in a column of figures
 FILLERS = ("", ABSENT, " … ", " (", ")", " %", " points")
-Part = str | Figure | Fact | Link
+Part = str | Figure | Fact | Link | Digest
 Cell = Part | tuple[Part, ...]
 
 

@@ -17,7 +17,6 @@ A locator is `PLACE#PATH`: the place names a document, the path walks into it, k
 from __future__ import annotations
 
 import json
-import os
 from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
@@ -28,7 +27,8 @@ from ethos.errors import StoreError
 from ethos.files import read_json, sha256_file
 from ethos.registry import embedded, ledger
 from ethos.registry.candidate import MANIFEST
-from ethos.registry.faults import URI_VARIABLE
+from ethos.registry.faults import given_uri
+from ethos.registry.journal import Journal
 from ethos.registry.records import DECISION_TAG, INT8
 from ethos.reporting.cache import Recent
 from ethos.reporting.figure import Fact, Figure, Origin, calculate
@@ -151,8 +151,15 @@ class Evidence:
 
     @cached_property
     def events(self) -> list[dict[str, Any]]:
-        """The ledger's events, oldest first; StoreError if it was altered."""
-        return ledger.read(self.root / ledger.LEDGER)
+        """The ledger's events of this model in this store, oldest first; StoreError if it was altered."""
+        if self._store is None:
+            return []
+        return Journal(self._store, self.model, self.root / ledger.LEDGER, tuple(self.policy["scenarios"])).refresh()
+
+    def moved_by_hand(self, scenario: str) -> bool:
+        """Return whether a scenario's alias is not where the ledger left it."""
+        told = next((event["to"] for event in reversed(self.events) if event["scenario"] == scenario), None)
+        return bool(told != self.live.get(scenario))
 
     @cached_property
     def reported(self) -> dict[str, Any]:
@@ -280,7 +287,7 @@ def open_evidence(root: Path) -> Evidence:
     from ethos.registry.store import open_store
 
     params = catalog.load_params().registry
-    there = os.environ.get(URI_VARIABLE) or embedded.database(root).is_file()
+    there = given_uri() or embedded.database(root).is_file()
     store = open_store(root, params.experiment, create=False) if there else None
     return Evidence(root, store, params.model_name)
 

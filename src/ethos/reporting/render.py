@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ethos.reporting.blocks import Link, figures_of, parts_of
+from ethos.reporting.blocks import SHORT_HASH, Digest, Link, figures_of, parts_of
 from ethos.reporting.figure import Fact, Figure
 
 if TYPE_CHECKING:
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from ethos.reporting.text_catalog import Texts
 
 TEMPLATES = Path(__file__).with_name("templates")
-SHORT = 12
 SPECIAL = "\\`*_[]<>|#~$"
 
 
@@ -81,11 +80,11 @@ def _bound(origin: Origin) -> list[str]:
     if origin.version is not None:
         found.append(f"v{origin.version}")
     if origin.run_id:
-        found.append(f"run {origin.run_id[:SHORT]}")
+        found.append(f"run {origin.run_id[:SHORT_HASH]}")
     if origin.sha256:
-        found.append(f"SHA-256 {origin.sha256[:SHORT]}")
+        found.append(f"SHA-256 {origin.sha256[:SHORT_HASH]}")
     if origin.protocol:
-        found.append(f"protocol {origin.protocol[:SHORT]}")
+        found.append(f"protocol {origin.protocol[:SHORT_HASH]}")
     return found
 
 
@@ -112,6 +111,8 @@ def _markdown_cell(cell: Cell, up: str = "") -> str:
             written.append(escape(part.text))
         elif isinstance(part, Link):
             written.append(f"[{escape(part.text)}]({_href(part, up, 'md')})")
+        elif isinstance(part, Digest):
+            written.append(f"[{escape(part.text)}]({part.address})" if part.address else escape(part.text))
         else:
             written.append(escape(part))
     return "".join(written)
@@ -122,7 +123,7 @@ def _href(link: Link, up: str, suffix: str) -> str:
 
 
 def _kind(part: Any) -> str:
-    return {Figure: "figure", Fact: "fact", Link: "link"}.get(type(part), "text")
+    return {Figure: "figure", Fact: "fact", Link: "link", Digest: "digest"}.get(type(part), "text")
 
 
 def _sort_key(cell: Cell) -> str:

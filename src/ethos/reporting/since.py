@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from ethos.errors import SpecError
-from ethos.reporting.blocks import Block, Heading, Page, Text
+from ethos.registry import ledger
+from ethos.reporting.blocks import Block, Digest, Heading, Page, Text
 from ethos.reporting.figure import ABSENT
 from ethos.reporting.pages.common import attribution, candidate_name, require_one_protocol, table
 from ethos.reporting.render import markdown_page
@@ -81,7 +82,7 @@ def _versions(evidence: Evidence, texts: Texts, since: Moment) -> Block:
             f"v{record.version}",
             candidate_name(record),
             evidence.created[record.version].isoformat(timespec="minutes"),
-            record.tags.get("git.commit", ABSENT)[:12],
+            Digest(record.tags.get("git.commit", ABSENT)),
             texts("history.is_ready") if record.ready else texts("history.not_ready"),
         ]
         for record in evidence.records
@@ -152,8 +153,8 @@ def _selections(evidence: Evidence, texts: Texts, since: Moment) -> Block:
         then = before[-1].get("to") if before else None
         now = evidence.live.get(name)
         if then != now or after:
-            reason = str(after[-1].get("reason") or ABSENT) if after else ABSENT
-            rows.append([name, _named(evidence, then), _named(evidence, now), reason])
+            reason = ledger.reason(after[-1]) if after else ""
+            rows.append([name, _named(evidence, then), _named(evidence, now), reason or ABSENT])
     if not rows:
         return Text(texts("since.no_selections"))
     columns = [texts("history.scenario"), texts("since.then"), texts("since.now"), texts("history.reason")]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from typing import TYPE_CHECKING, Any
 
-from ethos.errors import DataError
+from ethos.errors import DataError, StoreError
 from ethos.files import read_json, sha256_file
 from ethos.reporting.evidence import fact_text
 from ethos.reporting.figure import FORMATS, OPERATIONS, Figure, calculate
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 # what a cell must not hold unless it is bound to evidence: a number and nothing else
 BARE_NUMBER = re.compile(r"^[+-]?[\d,]*\.?\d+\s*(%|ms|KiB|MB|MiB|s)?$")
+# what a cell may hold as code: the beginning of a hash, a commit or a run's id
+DIGEST = re.compile(r"^[0-9a-f]{12}$")
 MARKDOWN_ROW = re.compile(r"^\|(?P<cells>.*)\|$")
 BOUND = ("provenance", "sha256", "protocol", "version", "run")
 
@@ -33,6 +35,9 @@ class Finding:
     page: str
     shown: str
     problem: str
+
+    def __str__(self) -> str:
+        return ": ".join(filter(None, (self.page, self.shown, self.problem)))
 
 
 @dataclass
@@ -67,6 +72,20 @@ def verify_site(evidence: Evidence, folder: Path) -> Verified:
             result.pages += 1
             _verify_page(evidence, folder, name, result)
     return result
+
+
+def problems(evidence: Evidence, outputs: Path) -> list[str]:
+    """Return what does not hold in the reports that lie in `outputs`, one sentence each."""
+    found = []
+    for manifest in sorted(outputs.glob(f"report*/{MANIFEST}")):
+        folder = manifest.parent
+        try:
+            result = verify_site(evidence, folder)
+        except StoreError as error:
+            found.append(f"{folder.name} cannot be read back: {error.message}")
+            continue
+        found += [f"{folder.name}/{each}" for each in result.findings]
+    return found
 
 
 def _verify_metrics(evidence: Evidence, folder: Path, result: Verified) -> None:
@@ -142,17 +161,20 @@ class _Reader(HTMLParser):
         self._shown = ""
         self._cell: str | None = None
         self._unbound = ""
+        self._code = False
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         if tag == "data":
             self._data, self._shown = {key: value or "" for key, value in attrs}, ""
         elif tag in ("td", "dd"):
             self._cell, self._unbound = "", ""
+        elif tag == "code":
+            self._code = True
 
     def handle_data(self, data: str) -> None:
         if self._data is not None:
             self._shown += data
-        elif self._cell is not None:
+        elif self._cell is not None and not (self._code and DIGEST.match(data)):
             self._unbound += data
         if self._cell is not None:
             self._cell += data
@@ -161,6 +183,8 @@ class _Reader(HTMLParser):
         if tag == "data" and self._data is not None:
             self.bound.append((self._shown, self._data))
             self._data = None
+        elif tag == "code":
+            self._code = False
         elif tag in ("td", "dd") and self._cell is not None:
             if BARE_NUMBER.match(self._unbound.strip()):
                 self.bare.append(self._unbound.strip())

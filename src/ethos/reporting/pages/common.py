@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ethos.errors import SpecError
 from ethos.evaluation.protocol import Protocol, require_same
 from ethos.registry.records import PROTOCOL_DOCUMENT_TAG
-from ethos.reporting.blocks import Block, Heading, Link, Table, Text, figures_of
+from ethos.reporting.blocks import SHORT_HASH, Block, Heading, Link, Table, Text, figures_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
     Builder = Callable[[Evidence, Texts], list[Block]]
 
-SHORT_HASH = 12
 PRECISIONS = ("fp32", "int8")
 
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ethos.reporting.blocks import Block, Heading, Link, Text
+from ethos.reporting.blocks import SHORT_HASH, Block, Digest, Heading, Link, Text
 from ethos.reporting.figure import ABSENT
 from ethos.reporting.pages.common import (
-    SHORT_HASH,
     attribution,
     in_use,
     nothing_registered,
@@ -52,6 +51,7 @@ def _events(evidence: Evidence, texts: Texts) -> Block:
     rows: list[list[Cell]] = []
     for number, event in reversed(list(enumerate(evidence.events))):
         place = f"ledger#{number}"
+        decision = f"{place}/decision" if "decision" in event else place
         rows.append(
             [
                 evidence.fact(f"{place}/at"),
@@ -60,11 +60,12 @@ def _events(evidence: Evidence, texts: Texts) -> Block:
                 _version(evidence, event.get("from")),
                 _version(evidence, event.get("to")),
                 evidence.fact(f"{place}/variant", optional=True),
+                evidence.fact(f"{place}/form", optional=True),
                 evidence.fact(f"{place}/who", optional=True),
-                evidence.fact(f"{place}/reason", optional=True),
+                evidence.fact(f"{decision}/reason", optional=True),
             ]
         )
-    keys = ("at", "event", "scenario", "from", "to", "variant", "who", "reason")
+    keys = ("at", "event", "scenario", "from", "to", "variant", "form", "who", "reason")
     return table(evidence, [texts(f"history.{key}") for key in keys], rows, texts("history.events"))
 
 
@@ -101,7 +102,7 @@ def _version_row(evidence: Evidence, texts: Texts, record: VersionRecord) -> lis
         record.form or ABSENT,
         texts("history.is_ready") if record.ready else texts("history.not_ready"),
         in_use(evidence, record),
-        record.tags.get("git.commit", ABSENT)[:SHORT_HASH],
+        Digest(record.tags.get("git.commit", ABSENT)),
         evidence.figure(f"{tag}fp32.map50", "score"),
         evidence.figure(f"{tag}int8.map50", "score"),
         evidence.figure(f"{tag}size.int8_kib", "kib"),

@@ -79,7 +79,7 @@ def _card(evidence: Evidence, texts: Texts, name: str, version: int | None) -> C
         evidence.note(f"registry: alias {name}")
         return Card(name, [use, texts("index.nothing_serves")])
     record = evidence.by_number[version]
-    told = evidence.document(f"decision/{version}/{name}")
+    told = None if evidence.moved_by_hand(name) else evidence.document(f"decision/{version}/{name}")
     decision = f"decision/{version}/{name}#"
     lines: list[Cell] = [
         use,

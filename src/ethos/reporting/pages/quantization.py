@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ethos.reporting.blocks import Block, Heading, Text
+from ethos.reporting.blocks import Block, Digest, Heading, Text
 from ethos.reporting.figure import ABSENT
 from ethos.reporting.pages import charts
 from ethos.reporting.pages.common import (
@@ -100,7 +100,7 @@ def _how(evidence: Evidence, texts: Texts) -> Block:
             [
                 version_link(record),
                 evidence.figure(f"{place}#calibration/images", "count"),
-                str(digest or ABSENT)[:12],
+                Digest(str(digest or ABSENT)),
                 ", ".join(f"{name} {version}" for name, version in tools.items()) or ABSENT,
             ]
         )

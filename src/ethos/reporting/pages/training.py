@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
-from ethos.reporting.blocks import Block, Heading, Link, Text
+from ethos.reporting.blocks import Block, Digest, Heading, Text
 from ethos.reporting.figure import ABSENT
 from ethos.reporting.pages import charts
 from ethos.reporting.pages.common import (
@@ -15,7 +16,6 @@ from ethos.reporting.pages.common import (
     span,
     table,
     version_link,
-    version_page,
 )
 
 if TYPE_CHECKING:
@@ -74,16 +74,17 @@ def dead_share(evidence: Evidence, texts: Texts, record: VersionRecord) -> Cell:
 
 def run_link(evidence: Evidence, record: VersionRecord) -> Cell:
     """Return a link to a version's training in MLflow's pages, a dash if it has none."""
-    return Link(record.run_id[:12], address=run_address(evidence, record.run_id)) if record.run_id else ABSENT
+    return Digest(record.run_id, run_address(evidence, record.run_id)) if record.run_id else ABSENT
 
 
 def run_address(evidence: Evidence, run_id: str) -> str:
-    """Return where MLflow shows a run: on its server, else where `ethos ui` starts one."""
-    server = evidence.tracking_uri if evidence.tracking_uri.startswith("http") else LOCAL_MLFLOW
+    """Return where MLflow shows a run: on its server, without a password, else where `ethos ui` starts one."""
+    server = CREDENTIALS.sub("//", evidence.tracking_uri) if evidence.tracking_uri.startswith("http") else LOCAL_MLFLOW
     return f"{server.rstrip('/')}/#/experiments/{evidence.experiment_id}/runs/{run_id}"
 
 
 LOCAL_MLFLOW = "http://127.0.0.1:5000"
+CREDENTIALS = re.compile(r"//[^/@]*@")
 
 
 def _levels(evidence: Evidence, texts: Texts) -> Block:
@@ -110,7 +111,7 @@ def _unfinished(evidence: Evidence, texts: Texts) -> list[Block]:
     rows: list[list[Cell]] = []
     for run in evidence.unfinished:
         address = run_address(evidence, run["run_id"])
-        rows.append([run["name"], run["status"].lower(), run["started"], Link(run["run_id"][:12], address=address)])
+        rows.append([run["name"], run["status"].lower(), run["started"], Digest(run["run_id"], address)])
         if run["status"] in ("RUNNING", "SCHEDULED"):
             evidence.note(f"run/{run['run_id']} ({run['name']}: {run['status'].lower()})")
     if not rows:
@@ -126,11 +127,6 @@ def _reported(evidence: Evidence, texts: Texts) -> list[Block]:
         for name in evidence.reported["losses"]
     ]
     minutes = span(*(evidence.figure(f"v3#training/minutes_{end}", "minutes") for end in ("least", "most")))
-    recipe: list[list[Cell]] = [
-        [name, evidence.fact(f"v3#recipe/{name}"), *_set_now(evidence, name)] for name in evidence.reported["recipe"]
-    ]
-    ours = next((record for record in evidence.current if record.form == "dense"), None)
-    now = [Link(candidate_name(ours), version_page(ours)).text] if ours else []
     stable = evidence.figure("v3#training/stable_from_epoch", "count")
     return [
         reported_heading(texts),
@@ -138,11 +134,16 @@ def _reported(evidence: Evidence, texts: Texts) -> list[Block]:
             evidence, [texts("loss.loss"), texts("v3.epoch_1"), texts("v3.epoch_100")], losses, texts("v3.losses"), True
         ),
         Text((texts("v3.stable"), " ", stable, ". ", texts("v3.minutes"), " ", *minutes, " min.")),
-        table(evidence, [texts("training.setting"), texts("v3.recipe_column"), *now], recipe, texts("v3.recipe"), True),
+        _recipe(evidence, texts),
     ]
 
 
-def _set_now(evidence: Evidence, name: str) -> list[Cell]:
-    """Return the same setting of our first candidate."""
+def _recipe(evidence: Evidence, texts: Texts) -> Block:
+    """Return V3's settings beside those of our first candidate."""
     ours = next((record for record in evidence.current if record.form == "dense"), None)
-    return [evidence.fact(f"run/{ours.run_id}#params/{name}", optional=True)] if ours else []
+    columns = [texts("training.setting"), texts("v3.recipe_column"), *([candidate_name(ours)] if ours else [])]
+    rows: list[list[Cell]] = []
+    for name in evidence.reported["recipe"]:
+        setting = [evidence.fact(f"run/{ours.run_id}#params/{name}", optional=True)] if ours else []
+        rows.append([name, evidence.fact(f"v3#recipe/{name}"), *setting])
+    return table(evidence, columns, rows, texts("v3.recipe"), True)
