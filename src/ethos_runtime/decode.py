@@ -25,6 +25,7 @@ Floats: TypeAlias = NDArray[np.float32]
 PADDING = 114
 MAX_CANDIDATES = 30_000  # boxes that enter suppression, the best first
 CLASS_OFFSET = 7680  # pixels between the boxes of two classes during suppression
+FIRST_LOOK = 2  # times as many candidates as detections wanted are looked at first
 LOGIT_MARGIN = 1e-3  # wider than the rounding of a float32 sigmoid
 
 
@@ -50,9 +51,9 @@ def letterbox(image: Image, size: tuple[int, int]) -> tuple[Image, float, tuple[
         image = cv2.resize(image, (fitted_width, fitted_height), interpolation=cv2.INTER_LINEAR)
     # half a pixel of padding goes to the right and bottom
     left, top = round((new_width - fitted_width) / 2 - 0.1), round((new_height - fitted_height) / 2 - 0.1)
-    canvas = np.full((new_height, new_width, 3), PADDING, np.uint8)
-    canvas[top : top + fitted_height, left : left + fitted_width] = image
-    return canvas, ratio, (left, top)
+    bottom, right = new_height - fitted_height - top, new_width - fitted_width - left
+    fitted = cv2.copyMakeBorder(image, top, bottom, left, right, cv2.BORDER_CONSTANT, value=(PADDING,) * 3)
+    return fitted, ratio, (left, top)
 
 
 def to_source(detections: Floats, ratio: float, padding: tuple[int, int], shape: tuple[int, int]) -> Floats:
@@ -121,7 +122,9 @@ def least_logit(conf: float) -> float:
 
 def passing(logits: NDArray[Any], least: float) -> NDArray[np.intp]:
     """Return the anchors with a class logit above `least`, in order; logits [anchors, classes] of any number type."""
-    return np.unique(np.flatnonzero(logits > least) // logits.shape[1])
+    # in order already, so that neighbours tell which anchors come twice
+    anchors: NDArray[np.intp] = np.flatnonzero(logits > least) // logits.shape[1]
+    return anchors[np.flatnonzero(np.diff(anchors, prepend=-1))]
 
 
 def _boxes(distributions: Floats, anchors: NDArray[np.intp], width: int, stride: int) -> Floats:
@@ -140,10 +143,14 @@ def _boxes(distributions: Floats, anchors: NDArray[np.intp], width: int, stride:
 
 def _expectation(logits: Floats) -> Floats:
     """Return the mean bin number under the softmax of the last axis."""
-    # in double precision and rounded once, so that any decoder that does the same comes to the same bits
-    wide = logits.astype(np.float64)
-    weights = np.exp(wide - wide.max(axis=-1, keepdims=True))
-    mean: Floats = ((weights @ np.arange(float(logits.shape[-1]))) / weights.sum(axis=-1)).astype(np.float32)
+    count = logits.shape[-1]
+    # in double precision and rounded once, so that any decoder that does the same comes to the same bits; bins lead,
+    # since NumPy is slow along a short last axis
+    weights = np.ascontiguousarray(logits.reshape(-1, count).T, np.float64)
+    weights -= weights.max(axis=0)
+    np.exp(weights, out=weights)
+    total, moment = np.stack((np.ones(count), np.arange(float(count)))) @ weights
+    mean: Floats = (moment / total).astype(np.float32).reshape(logits.shape[:-1])
     return mean
 
 
@@ -201,6 +208,11 @@ def _descending(values: Floats) -> NDArray[np.intp]:
 
 def _suppress(boxes: Floats, classes: NDArray[np.intp], iou: float, max_det: int) -> list[int]:
     """Return positions of the boxes to keep. Boxes are in descending order of score and moved apart by class."""
+    # What is kept of the best alone is what is kept first of all: often that is enough.
+    if len(boxes) > FIRST_LOOK * max_det:
+        kept = _suppress(boxes[: FIRST_LOOK * max_det], classes[: FIRST_LOOK * max_det], iou, max_det)
+        if len(kept) == max_det:
+            return kept
     # Grouped by class, still best first: a box can then only remove what follows it in its group, one plain slice.
     grouped = np.argsort(classes, kind="stable")
     place = np.empty_like(grouped)
@@ -211,7 +223,7 @@ def _suppress(boxes: Floats, classes: NDArray[np.intp], iou: float, max_det: int
     areas = (high[0] - low[0]) * (high[1] - low[1])
     alive = bytearray(b"\1") * len(grouped)
     view = np.frombuffer(alive, np.uint8)
-    kept: list[int] = []
+    kept = []
     with np.errstate(invalid="ignore"):  # two boxes without area give 0 / 0, which removes neither
         for position, (here, end) in enumerate(zip(place.tolist(), ends.tolist(), strict=True)):
             if not alive[here]:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SCALE_TOLERANCE = 1e-5  # relative; a scale written as text differs from the file's float32 by less
+SHIFTED = np.arange(-128, 128, dtype=np.int8)  # what pixels are at a scale of 1/255
 
 
 class Detector:
@@ -150,7 +151,9 @@ def input_table(detail: dict[str, Any]) -> np.ndarray[Any, Any]:
 
 def apply_table(table: np.ndarray[Any, Any], image: Image) -> np.ndarray[Any, Any]:
     """Return the table's entry for each pixel value, in the image's shape."""
-    values: np.ndarray[Any, Any] = cv2.LUT(image, table)
+    # at the usual scale of 1/255, one bit turned gives the same five times as fast
+    shifted = np.array_equal(table, SHIFTED)
+    values: np.ndarray[Any, Any] = (image ^ np.uint8(128)).view(np.int8) if shifted else cv2.LUT(image, table)
     return values
 
 
