@@ -6,23 +6,20 @@ A run that was killed goes on from its checkpoint, under the same MLflow run, wh
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict
 
 from ethos import catalog
 from ethos.files import new_folder, read_json, sha256_file, write_json
 from ethos.model.weights import WEIGHTS_FILE
 from ethos.plan import PrunePlan, read_plan
-from ethos.pruning.report import channel_rows, figures, write_channels
-from ethos.pruning.schedule import Iteration, run_schedule
+from ethos.pruning.report import channel_rows, figures, step_metrics, write_channels
+from ethos.pruning.schedule import run_schedule
 from ethos.registry.runs import open_tracking
 from ethos.registry.training import run_of
 from ethos.training.checkpoint import Checkpoints
 from ethos.training.environment import made_of
-from ethos.training.monitor import EpochLines
+from ethos.training.monitor import monitor
 from pipelines import OUTPUTS, run
-
-if TYPE_CHECKING:
-    from ethos.registry.runs import Run
 
 FORM = "pruned"
 
@@ -45,52 +42,23 @@ def main(variant: str) -> None:
         new_folder(OUTPUTS / "models" / variant / FORM) as model_folder,
         new_folder(OUTPUTS / "prune" / variant) as record_folder,
     ):
-        tracked.log_params(params_of(plan))
-        lines = [
-            EpochLines(f"prune {variant}: step {step + 1}", plan.recovery.all_epochs, sys.stderr)
-            for step in range(plan.options.steps)
-        ]
+        tracked.log_params(plan.run_params())
         outcome = run_schedule(
             dense,
             plan,
             OUTPUTS / "dataset",
             model_folder,
-            on_iteration=lambda iteration: follow(iteration, tracked),
-            on_epoch=lambda step, epoch: lines[step - 1](epoch),
-            tell=lambda step, text: lines[step - 1].tell(text),
+            on_iteration=lambda each: tracked.log_metrics(step_metrics(asdict(each)), step=each.step),
+            show=lambda training: monitor(f"prune {variant}, {training}", plan.recovery.all_epochs, sys.stderr),
             checkpoints=checkpoints,
         )
         write_json(record_folder / "prune.json", {"variant": variant, **outcome.document()})
         write_json(record_folder / "metrics.json", figures(outcome))
         write_channels(record_folder / "channels.csv", channel_rows(outcome))
+        for name in ("prune.json", "channels.csv"):
+            tracked.log_artifact(record_folder / name)
         write_json(record_folder / "run.json", {"schema": 1, "run_id": tracked.run_id})
     checkpoints.remove()
-
-
-def follow(iteration: Iteration, tracked: Run) -> None:
-    """Log what an iteration gave."""
-    measured = iteration.measured
-    tracked.log_metrics(
-        {
-            "pruned_map50": iteration.pruned_map50,
-            "map50": measured.map50,
-            "map50_95": measured.map50_95,
-            "map50_drop": iteration.map50_drop,
-            "parameters": measured.parameters,
-            "macs": measured.macs,
-            "mb": measured.mb,
-            "fps.cpu": measured.cpu["fps"],
-            **{f"cycles.{name}": each["cycles"] for name, each in measured.npu.items()},
-            **{f"efficiency.{name}": value for name, value in measured.efficiency.items()},
-        },
-        step=iteration.step,
-    )
-
-
-def params_of(plan: PrunePlan) -> dict[str, Any]:
-    """Return what the run was told."""
-    options = plan.options.model_dump(mode="json", exclude_none=True)
-    return {"recipe": plan.recovery.name, "epochs": plan.recovery.epochs, "seed": plan.seed, **options}
 
 
 if __name__ == "__main__":

@@ -64,6 +64,11 @@ class PrunePlan(Spec):
     targets: tuple[VelaTarget, ...]
     seed: int
 
+    def run_params(self) -> dict[str, object]:
+        """Return what a run is told of it."""
+        options = self.options.model_dump(mode="json", exclude_none=True)
+        return {"recipe": self.recovery.name, "epochs": self.recovery.epochs, "seed": self.seed, **options}
+
 
 def start_plan(params: Params) -> StartPlan:
     """Return where the run's weights come from.

@@ -9,11 +9,12 @@ import typer
 
 from ethos.console import OUTPUTS, AsJson, print_json, print_table
 from ethos.errors import DataError, SpecError
+from ethos.pruning.report import CPU, REAL_TIME_FPS
 
 if TYPE_CHECKING:
-    from ethos.plan import PrunePlan
+    from collections.abc import Iterable
 
-REAL_TIME_FPS = 20.0
+    from ethos.plan import PrunePlan
 
 
 def prune(
@@ -22,7 +23,9 @@ def prune(
     into: Annotated[
         Path | None, typer.Option(help="Prune, train again, and write network and report to this new folder.")
     ] = None,
-    on: Annotated[str | None, typer.Option(help="Frames a second of: cpu, or a target; default: the spec's.")] = None,
+    on: Annotated[
+        str | None, typer.Option(help="Frames a second of: cpu, or a target; default: what the schedule went by.")
+    ] = None,
     fps: Annotated[float, typer.Option(min=0.0, help="Fewer frames a second are not real time.")] = REAL_TIME_FPS,
     layers: Annotated[bool, typer.Option("--layers", help="Show the channels of every layer.")] = False,
     as_json: AsJson = False,
@@ -38,13 +41,21 @@ def prune(
     if not report and into is None:
         _preview(plan, outputs, layers, as_json)
         return
-    document = _last_run(outputs, variant) if into is None else _prune(plan, outputs, into)
-    place = on or plan.options.efficiency_on
-    if place not in document["dense"]["efficiency"]:
+    if into is None:
+        document = _last_run(outputs, variant)
+        _check_place(on, document["dense"]["efficiency"])
+    else:
+        # before the pruning, which may take hours
+        _check_place(on, [CPU, *(target.name for target in plan.targets)])
+        document = _prune(plan, outputs, into)
+    _show(document, on or document["efficiency_on"], fps, layers, as_json, into)
+
+
+def _check_place(on: str | None, known: Iterable[str]) -> None:
+    if on is not None and on not in known:
         from ethos.errors import unknown
 
-        raise unknown("place of frames a second", place, document["dense"]["efficiency"])
-    _show(document, place, fps, layers, as_json, into)
+        raise unknown("place of frames a second", on, known, where="--on")
 
 
 def _preview(plan: PrunePlan, outputs: Path, layers: bool, as_json: bool) -> None:
@@ -71,14 +82,18 @@ def _prune(plan: PrunePlan, outputs: Path, into: Path) -> dict[str, Any]:
 
     from ethos.files import new_folder, write_json
     from ethos.pruning.schedule import run_schedule
-    from ethos.training.monitor import EpochLines
+    from ethos.training.monitor import monitor
 
     if into.exists():
         raise SpecError(f"{into}: is there already", "name a new folder")
-    lines = EpochLines(f"prune {plan.variant}", plan.recovery.all_epochs, sys.stderr)
+    trained = _trained(outputs, plan.variant)
     with new_folder(into) as folder:
         outcome = run_schedule(
-            _trained(outputs, plan.variant), plan, outputs / "dataset", folder, on_epoch=lambda _, epoch: lines(epoch)
+            trained,
+            plan,
+            outputs / "dataset",
+            folder,
+            show=lambda training: monitor(f"prune {plan.variant}, {training}", plan.recovery.all_epochs, sys.stderr),
         )
         document = {"variant": plan.variant, **outcome.document()}
         write_json(folder / "prune.json", document)
@@ -86,24 +101,20 @@ def _prune(plan: PrunePlan, outputs: Path, into: Path) -> dict[str, Any]:
 
 
 def _show(document: dict[str, Any], on: str, fps: float, layers: bool, as_json: bool, into: Path | None) -> None:
-    from dataclasses import asdict
-
-    from ethos.pruning.report import recommendations, study_rows
+    from ethos.pruning.report import study
     from ethos.reporting.drawings import draw
     from ethos.reporting.pruning import channel_table, study_table
 
-    rows = study_rows(document, on, fps)
-    advice = recommendations(rows)
+    found = study(document, on, fps)
     title = f"{document['variant']}: kept step {document['kept']}, {document['stopped']}; FPS of {on}"
     if into is not None:
-        picture = {"title": document["variant"], "on": on, "rows": [asdict(row) for row in rows]}
-        draw("pruning", picture, into / "pareto")
+        draw("pruning", {"title": document["variant"], "on": on, "rows": found["rows"]}, into / "pareto")
     if as_json:
-        print_json({**document, "rows": [asdict(row) for row in rows], "recommendations": advice})
+        print_json({**document, **found})
         return
-    print_table(study_table(title, rows, on))
-    for scenario, model in advice.items():
-        typer.echo(f"{scenario}: {model}")
+    print_table(study_table(title, found["rows"], on))
+    for scenario, model in found["recommendations"].items():
+        typer.echo(f"{scenario}: {model or 'none is real time'}")
     if layers:
         print_table(channel_table(document["layers"]))
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ethos.files import sha256_file
+from ethos.model.weights import WEIGHTS_FILE, load_model
 from ethos.npu import vela
 from ethos.npu.graph import total_macs
 from ethos.npu.tflite import read_graph
@@ -16,7 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from ethos.model.levels import Network
     from ethos.specs import VelaTarget
 
 BYTES_IN_MB = 1e6
@@ -27,6 +28,7 @@ class Measured:
     """Figures of a network.
 
     Attributes:
+        sha256: Of the file that holds the network's weights.
         map50: Of the engine's validation of the float network.
         map50_95: Likewise.
         parameters: As PyTorch counts them, batch norms included.
@@ -37,6 +39,7 @@ class Measured:
         efficiency: mAP50 x FPS / MB, on the CPU and by target.
     """
 
+    sha256: str
     map50: float
     map50_95: float
     parameters: int
@@ -48,13 +51,21 @@ class Measured:
 
 
 def measure(
-    network: Network, scores: Mapping[str, float], imgsz: int, targets: Sequence[VelaTarget], scratch: Path
+    folder: Path, scores: Mapping[str, float], imgsz: int, targets: Sequence[VelaTarget], scratch: Path
 ) -> Measured:
-    """Return a network's figures; its scores are given.
+    """Return the figures of the network in a folder.
+
+    Args:
+        folder: As `ethos.model.weights.save_model` writes it.
+        scores: What its validation gave.
+        imgsz: Side of the square input.
+        targets: NPUs to compile for.
+        scratch: Folder for temporary files.
 
     Raises:
         CompilerError: The compiler refuses the network.
     """
+    network, _ = load_model(folder)
     onnx_file = export_network(network, imgsz, scratch / "measured.onnx")
     file = write_sketch(onnx_file, scratch / "measured.tflite")
     speed = measure_speed(file)
@@ -73,6 +84,7 @@ def measure(
     mb = file.stat().st_size / BYTES_IN_MB
     rates = {"cpu": speed.fps, **{name: each["fps"] for name, each in npu.items()}}
     return Measured(
+        sha256=sha256_file(folder / WEIGHTS_FILE),
         map50=scores["map50"],
         map50_95=scores["map50_95"],
         parameters=sum(each.numel() for each in network.parameters()),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -24,9 +24,9 @@ class Row:
         model: What it is: `dense`, or a step as pruned or as trained again.
         parameters: As PyTorch counts them.
         macs: Multiply-accumulates.
-        mb: Size of the INT8 file.
+        mb: Size of the INT8 sketch, in 10^6 bytes.
         map50: Of the float network.
-        fps: Frames a second on the CPU; none for what was not measured.
+        fps: Frames a second, on the CPU or a target.
         cycles: Vela's estimate by target.
         efficiency: mAP50 x FPS / MB by where the frames a second are from.
         within_limit: Whether its accuracy is within the spec's limit.
@@ -70,21 +70,31 @@ def study_rows(document: dict[str, Any], on: str = CPU, threshold: float = REAL_
         rows.append(_row(f"{name}, trained again", measured, each["within_limit"], on, threshold))
     ranked = sorted((row for row in rows if row.within_limit), key=lambda row: -row.efficiency[on])
     places = {row.model: place for place, row in enumerate(ranked, start=1)}
-    return [Row(**{**asdict(row), "pareto": _best_of(row, rows), "rank": places.get(row.model)}) for row in rows]
+    return [replace(row, pareto=_best_of(row, rows), rank=places.get(row.model)) for row in rows]
 
 
-def recommendations(rows: Sequence[Row]) -> dict[str, str]:
-    """Return which row each scenario should take: the study's rule over those within the limit.
+def recommendations(rows: Sequence[Row]) -> dict[str, str | None]:
+    """Return the model that each scenario should take: the study's rule over those within the limit.
 
-    Real time takes the fastest, accuracy the most accurate, balanced the most efficient that is real time.
+    Real time takes the fastest, none if no model is real time; accuracy the most accurate; balanced the most efficient
+    that is real time, of all if none is.
     """
     allowed = [row for row in rows if row.within_limit]
     fast = [row for row in allowed if row.real_time]
     return {
-        "realtime": max(fast, key=lambda row: row.fps).model if fast else "none is real time",
+        "realtime": max(fast, key=lambda row: row.fps).model if fast else None,
         "balanced": min(fast or allowed, key=lambda row: row.rank or len(rows)).model,
         "accuracy": max(allowed, key=lambda row: row.map50).model,
     }
+
+
+def study(document: dict[str, Any], on: str = "", threshold: float = REAL_TIME_FPS) -> dict[str, Any]:
+    """Return what follows from a prune.json, as JSON: `rows`, and `recommendations` by scenario.
+
+    `on` is where frames a second are taken from; by default where the schedule took them from.
+    """
+    rows = study_rows(document, on or document["efficiency_on"], threshold)
+    return {"rows": [asdict(row) for row in rows], "recommendations": recommendations(rows)}
 
 
 def _row(model: str, measured: dict[str, Any], within_limit: bool, on: str, threshold: float) -> Row:
@@ -136,6 +146,20 @@ def is_better(outcome: Outcome) -> bool:
     dense, kept = outcome.dense, outcome.best.measured
     faster = all(each["cycles"] < dense.npu[name]["cycles"] for name, each in kept.npu.items())
     return outcome.best.within_limit and kept.mb < dense.mb and faster
+
+
+def step_metrics(iteration: dict[str, Any]) -> dict[str, float]:
+    """Return what a run logs of an iteration of prune.json."""
+    measured = iteration["measured"]
+    plain = ("map50", "map50_95", "parameters", "macs", "mb")
+    return {
+        "pruned_map50": iteration["pruned_map50"],
+        "map50_drop": iteration["map50_drop"],
+        **{name: measured[name] for name in plain},
+        "fps.cpu": measured["cpu"]["fps"],
+        **{f"cycles.{name}": each["cycles"] for name, each in measured["npu"].items()},
+        **{f"efficiency.{name}": value for name, value in measured["efficiency"].items()},
+    }
 
 
 def channel_rows(outcome: Outcome) -> list[dict[str, Any]]:

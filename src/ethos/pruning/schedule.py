@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import tempfile
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
-from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ethos.errors import ModelError
+from ethos.files import read_json
 from ethos.model.blocks import split_blocks
 from ethos.model.weights import load_model, save_model
 from ethos.model.widths import require_widths, widths_of
@@ -16,14 +18,19 @@ from ethos.pruning.measure import Measured, measure
 from ethos.pruning.shrink import Aim, shrink
 from ethos.training.aware import train_by_recipe
 from ethos.training.measure import accumulate_gradients, validate
+from ethos.training.monitor import Silent
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
 
     from ethos.model.levels import Architecture, Network
     from ethos.plan import PrunePlan
     from ethos.training.checkpoint import Checkpoints
     from ethos.training.epoch import Epoch
+    from ethos.training.monitor import Monitor
+
+    Show = Callable[[str], AbstractContextManager[Monitor]]
 
 # of the training side, for importance by gradients
 GRADIENT_BATCHES = 16
@@ -52,12 +59,18 @@ class Iteration:
 class Outcome:
     """A finished schedule: figures of the dense network and of each iteration, and which one was kept, and why.
 
-    `layers` holds input and output channels of each convolution, dense and as kept; `max_map50_drop` is the
-    spec's limit.
+    Attributes:
+        dense: Figures of the unpruned network.
+        max_map50_drop: The spec's limit.
+        efficiency_on: Whose frames a second decided: `cpu`, or a target.
+        scored: Under what the networks were scored.
+        layers: Input and output channels of each convolution, dense and as kept.
     """
 
     dense: Measured
     max_map50_drop: float
+    efficiency_on: str
+    scored: dict[str, Any]
     iterations: list[Iteration] = field(default_factory=list)
     kept: int = 0
     stopped: str = ""
@@ -80,8 +93,7 @@ def run_schedule(
     into: Path,
     *,
     on_iteration: Callable[[Iteration], None] = lambda _: None,
-    on_epoch: Callable[[int, Epoch], None] = lambda *_: None,
-    tell: Callable[[int, str], None] = lambda *_: None,
+    show: Show = lambda _: nullcontext(Silent()),
     checkpoints: Checkpoints | None = None,
 ) -> Outcome:
     """Prune a trained network by its plan, and write the best iteration into `into`.
@@ -92,8 +104,7 @@ def run_schedule(
         dataset: Materialised data set with train and val sides.
         into: Folder for weights.safetensors and architecture.json.
         on_iteration: Called when a step is measured.
-        on_epoch: Called with the step and each epoch of its training.
-        tell: Called with the step and what a user should know of its training.
+        show: Gives what shows a training, for its name.
         checkpoints: Where each training keeps its checkpoints, and goes on from them; None keeps none.
 
     Raises:
@@ -108,13 +119,11 @@ def run_schedule(
     aim = Aim(plan.options, plan.imgsz, {target.name: target for target in plan.targets})
     with tempfile.TemporaryDirectory(prefix="ethos-prune-") as name:
         scratch = Path(name)
-        scores = validate(network, architecture, plan.recovery, dataset)
-        unpruned = measure(network, scores, plan.imgsz, plan.targets, scratch)
-        outcome = Outcome(unpruned, plan.options.max_map50_drop)
+        outcome = _begin(dense, network, architecture, plan, dataset, scratch)
         for step in range(1, plan.options.steps + 1):
-            work = _Work(plan, aim, dataset, scratch, step, partial(on_epoch, step), partial(tell, step), checkpoints)
+            work = _Work(plan, aim, dataset, scratch, step, show, checkpoints)
             network, architecture, pruned_map50, scores = work.prune(network, architecture)
-            measured = measure(network, scores, plan.imgsz, plan.targets, scratch)
+            measured = measure(work.folder, scores, plan.imgsz, plan.targets, scratch)
             drop = outcome.dense.map50 - measured.map50
             iteration = Iteration(step, pruned_map50, measured, drop, drop <= plan.options.max_map50_drop)
             outcome.iterations.append(iteration)
@@ -123,10 +132,30 @@ def run_schedule(
             if outcome.stopped:
                 break
         outcome.kept = _best(outcome.iterations, plan.options.efficiency_on).step
-        kept, architecture = load_model(scratch / f"step{outcome.kept}")
+        kept, architecture = load_model(_folder_of(scratch, outcome.kept))
         save_model(into, kept, architecture)
     outcome.layers = _layers(load_model(dense)[0], kept)
     return outcome
+
+
+def _begin(
+    dense: Path, network: Network, architecture: Architecture, plan: PrunePlan, dataset: Path, scratch: Path
+) -> Outcome:
+    """Return an outcome that holds the figures of the dense network."""
+    scored = {
+        "by": f"ultralytics {version('ultralytics')}",
+        "split": "val",
+        "split_sha256": read_json(dataset / "dataset.json")["split_sha256"],
+        "imgsz": plan.imgsz,
+    }
+    scores = validate(network, architecture, plan.recovery, dataset)
+    measured = measure(dense, scores, plan.imgsz, plan.targets, scratch)
+    return Outcome(measured, plan.options.max_map50_drop, plan.options.efficiency_on, scored)
+
+
+def _folder_of(scratch: Path, step: int) -> Path:
+    """Return where a step keeps its network."""
+    return scratch / f"step{step}"
 
 
 @dataclass(frozen=True)
@@ -138,44 +167,53 @@ class _Work:
     dataset: Path
     scratch: Path
     step: int
-    on_epoch: Callable[[Epoch], None]
-    tell: Callable[[str], None]
+    show: Show
     checkpoints: Checkpoints | None
+
+    @property
+    def folder(self) -> Path:
+        """Where the step's network is kept."""
+        return _folder_of(self.scratch, self.step)
 
     def prune(
         self, network: Network, architecture: Architecture
     ) -> tuple[Network, Architecture, float, dict[str, float]]:
         """Return the network after this step, its architecture, mAP50 before it was trained again, scores after."""
-        plan, folder = self.plan, self.scratch / f"step{self.step}"
-        folder.mkdir()
+        plan = self.plan
+        self.folder.mkdir()
         if plan.options.importance == "taylor":
             accumulate_gradients(network, architecture, plan.recovery, self.dataset, GRADIENT_BATCHES, plan.seed)
         architecture = shrink(network, architecture, self.aim, self.step, self.scratch)
         parameters = _parameters(network)
         before = validate(network, architecture, plan.recovery, self.dataset)["map50"]
-        for recovery in range(1, plan.options.recovery_rounds + 1):
-            place = f"step{self.step}-{recovery}"
-            result = train_by_recipe(
-                architecture,
-                plan.recovery,
-                self.dataset,
-                folder,
-                start=network.state_dict(),
-                seed=plan.seed,
-                on_epoch=self.on_epoch,
-                tell=self.tell,
-                checkpoints=self.checkpoints.part(place) if self.checkpoints else None,
-            )
-            if result.transferred.matched != result.transferred.total:
-                raise ModelError(
-                    f"training again began from {result.transferred.matched} of {result.transferred.total} tensors",
-                    "its network differs from the pruned one; please report it",
-                )
-            network, architecture = load_model(folder)
+        for number in range(1, plan.options.recovery_rounds + 1):
+            best = self._train(network, architecture, number)
+            network, architecture = load_model(self.folder)
             _require_kept(network, architecture, parameters)
-        best = result.best
         scores = {name: getattr(best, name) for name in ("precision", "recall", "map50", "map50_95")}
         return network, architecture, before, scores
+
+    def _train(self, network: Network, architecture: Architecture, number: int) -> Epoch:
+        """Train the pruned network again, for that time; return its best epoch."""
+        rounds = f", round {number}" if self.plan.options.recovery_rounds > 1 else ""
+        with self.show(f"step {self.step}{rounds}") as shown:
+            result = train_by_recipe(
+                architecture,
+                self.plan.recovery,
+                self.dataset,
+                self.folder,
+                start=network.state_dict(),
+                seed=self.plan.seed,
+                on_epoch=shown,
+                tell=shown.tell,
+                checkpoints=self.checkpoints.part(f"step{self.step}-{number}") if self.checkpoints else None,
+            )
+        if result.transferred.matched != result.transferred.total:
+            raise ModelError(
+                f"training again began from {result.transferred.matched} of {result.transferred.total} tensors",
+                "its network differs from the pruned one; please report it",
+            )
+        return result.best
 
 
 def _require_kept(network: Network, architecture: Architecture, parameters: int) -> None:

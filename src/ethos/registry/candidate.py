@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ethos.errors import StoreError
 from ethos.evaluation.protocol import Protocol, require_same
 from ethos.files import read_json, sha256_file, sha256_json, write_json, write_text
-from ethos.plan import QuantizePlan, TrainPlan, read_plan
+from ethos.plan import PrunePlan, QuantizePlan, TrainPlan, read_plan
 from ethos.registry.card import model_card
 from ethos.registry.pictures import PICTURES, draw_training
 from ethos.registry.records import (
@@ -36,8 +36,40 @@ DECODING = ("decode.json", "decode.h", "golden.npz")
 LICENCE = "LICENSE"
 CURVES = f"{PICTURES}/training.png"
 NO_COMMIT = "none"
-DENSE = "dense"
+DENSE, PRUNED = "dense", "pruned"
+# what the prune stage found: figures of every step, and channels of every layer
+STUDY, CHANNELS = "prune.json", "channels.csv"
+WEIGHTS = "weights.safetensors"
 REPAIR = "run: dvc repro"
+
+
+@dataclass(frozen=True)
+class Pruning:
+    """How a pruned form was made.
+
+    Attributes:
+        plan: By what it was pruned and trained again.
+        study: The document prune.json.
+        run_id: The pruning's run.
+    """
+
+    plan: PrunePlan
+    study: dict[str, Any]
+    run_id: str
+
+    @property
+    def weights_sha256(self) -> str:
+        """Return the hash of the weights that were kept."""
+        kept = next(each for each in self.study["iterations"] if each["step"] == self.study["kept"])
+        return str(kept["measured"]["sha256"])
+
+    @property
+    def words(self) -> str:
+        """Return what was done, in words."""
+        return (
+            f"pruned by {self.plan.options.method}, trained again with recipe {self.plan.recovery.name}, "
+            f"step {self.study['kept']} kept ({self.study['stopped']})"
+        )
 
 
 @dataclass(frozen=True)
@@ -52,6 +84,7 @@ class Candidate:
         npu: The document of `analyze`.
         dataset: The document dataset.json.
         run_id: The training's run.
+        pruning: How it was pruned, for a pruned form.
     """
 
     variant: str
@@ -63,6 +96,7 @@ class Candidate:
     npu: dict[str, Any]
     dataset: dict[str, Any]
     run_id: str
+    pruning: Pruning | None = None
 
     @property
     def name(self) -> str:
@@ -83,7 +117,8 @@ class Candidate:
     @property
     def spec_sha256(self) -> str:
         """Return the hash of its resolved specs."""
-        return sha256_json([plan.model_dump(mode="json") for plan in self.plans])
+        plans = [*self.plans, *([self.pruning.plan] if self.pruning else [])]
+        return sha256_json([plan.model_dump(mode="json") for plan in plans])
 
     @property
     def sha256(self) -> str:
@@ -98,6 +133,11 @@ class Candidate:
                 "compiled": compiled,
             }
         )
+
+    @property
+    def folder_of_pruning(self) -> Path:
+        """Return the folder in which the prune stage left what it recorded."""
+        return self.outputs / "prune" / self.variant
 
     @property
     def folder_of_training(self) -> Path:
@@ -180,10 +220,20 @@ def collect(outputs: Path, variant: str, form: str) -> Candidate:
         npu=_read(outputs / f"analyze/{place}/npu.json"),
         dataset=_read(outputs / "dataset/dataset.json"),
         run_id=str(_read(outputs / f"train/{variant}/run.json")["run_id"]),
+        pruning=_pruning(outputs, variant) if form == PRUNED else None,
     )
     require_same(*(Protocol.from_document(candidate.scores[name]["protocol"]) for name in ("fp32", "int8")))
     _check_bound(candidate)
     return candidate
+
+
+def _pruning(outputs: Path, variant: str) -> Pruning:
+    """Return what the plan and prune stages left for a variant."""
+    return Pruning(
+        plan=read_plan(outputs / f"plan/{variant}/prune.yaml", PrunePlan),
+        study=_read(outputs / f"prune/{variant}/{STUDY}"),
+        run_id=str(_read(outputs / f"prune/{variant}/run.json")["run_id"]),
+    )
 
 
 def against_dense(candidate: Candidate) -> dict[str, float]:
@@ -239,13 +289,19 @@ def write_bundle(candidate: Candidate, folder: Path, root: Path) -> dict[str, An
 def candidate_card(candidate: Candidate) -> str:
     """Return the candidate's model card, in Markdown."""
     train, _ = candidate.plans
+    made_of = f"{train.level} with {train.architecture.activation}, recipe {train.recipe.name}"
+    runs = {"training run": candidate.run_id}
+    if candidate.pruning:
+        made_of += f"; {candidate.pruning.words}"
+        runs["pruning run"] = candidate.pruning.run_id
     return model_card(
         title=f"{candidate.variant} ({candidate.form})",
-        made_of=f"{train.level} with {train.architecture.activation}, recipe {train.recipe.name}",
+        made_of=made_of,
         scores=candidate.scores,
         npu=candidate.npu["targets"],
         dataset=candidate.dataset,
         quantize=candidate.quantize,
+        runs=runs,
     )
 
 
@@ -275,12 +331,14 @@ def _sources(candidate: Candidate) -> dict[str, Path]:
     models = candidate.folder("models")
     sources = {
         **{name: quantized / name for name in (INT8, "model.onnx", *DECODING, "labels.txt", "quantize.json")},
-        **{name: models / name for name in ("weights.safetensors", "architecture.json")},
+        **{name: models / name for name in (WEIGHTS, "architecture.json")},
         **{f"metrics/{name}": scored / name for name in ("fp32.json", "int8.json", "activations.json", "metrics.json")},
         "npu.json": analyzed / "npu.json",
         # what these stages leave beside their reports, where they do
         **{f"{PICTURES}/{path.name}": path for path in sorted(scored.rglob("*.png"))},
     }
+    if candidate.pruning:
+        sources |= {name: candidate.folder_of_pruning / name for name in (STUDY, CHANNELS)}
     for target, report in candidate.npu["targets"].items():
         if report.get("compiled"):
             sources[f"{VELA}/{target}.tflite"] = analyzed / VELA / f"{target}.tflite"
@@ -299,6 +357,8 @@ def _check_bound(candidate: Candidate) -> None:
     for stage, found in (("evaluate", candidate.scores["int8"]["sha256"]), ("analyze", candidate.npu["sha256"])):
         if found != candidate.artifact_sha256:
             raise StoreError(f"outputs/{stage}/{place}: is about another INT8 file", REPAIR)
+    if candidate.pruning and candidate.pruning.weights_sha256 != candidate.quantize["files"][WEIGHTS]["sha256"]:
+        raise StoreError(f"outputs/prune/{candidate.variant}: is about other weights", REPAIR)
 
 
 def _recorded_hash(candidate: Candidate, name: str) -> str | None:

@@ -25,6 +25,7 @@ def model_card(
     npu: Mapping[str, Mapping[str, Any]],
     dataset: Mapping[str, Any],
     quantize: Mapping[str, Any],
+    runs: Mapping[str, str],
 ) -> str:
     """Return the card.
 
@@ -35,6 +36,7 @@ def model_card(
         npu: Report of each target, from `analyze`.
         dataset: The document dataset.json.
         quantize: The document quantize.json.
+        runs: Ids of the runs that made it, by what they are.
     """
     counts = dataset["images"]
     sections = [
@@ -57,6 +59,7 @@ def model_card(
                 ("split sha256", dataset["split_sha256"]),
                 ("calibration", f"{quantize['calibration']['images']} training images"),
                 ("INT8 file sha256", quantize["files"]["int8.tflite"]["sha256"]),
+                *runs.items(),
             )
         ),
     ]

@@ -21,6 +21,7 @@ ARTIFACT_TAG = "artifact.sha256"
 PROTOCOL_TAG = "protocol.sha256"
 PROTOCOL_DOCUMENT_TAG = "protocol"
 MANIFEST_TAG = "manifest.sha256"
+PRUNE_RUN_TAG = "prune.run_id"  # of a pruned form; the version's own run is the training's
 DECISION_TAG = "decision"  # followed by .SCENARIO: why the version serves it
 TOLD_REJECTIONS = 50  # that a decision tag holds; MLflow cuts off longer tags
 INTERVAL_BOUNDS = ("low", "high")

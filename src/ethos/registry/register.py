@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, Any
 import ethos_runtime
 from ethos.errors import StoreError
 from ethos.files import read_json, sha256_file
-from ethos.registry.candidate import MANIFEST, altered, candidate_card, write_bundle
+from ethos.pruning.report import step_metrics
+from ethos.registry.candidate import CHANNELS, MANIFEST, STUDY, altered, candidate_card, write_bundle
 from ethos.registry.lock import locked
 from ethos.registry.pictures import PICTURES, read_history
-from ethos.registry.records import CANDIDATE, CANDIDATE_TAG, MANIFEST_TAG, READY, VersionRecord
+from ethos.registry.records import CANDIDATE, CANDIDATE_TAG, MANIFEST_TAG, PRUNE_RUN_TAG, READY, VersionRecord
 from ethos.registry.runs import Measured
 
 if TYPE_CHECKING:
-    from ethos.registry.candidate import Candidate
+    from ethos.registry.candidate import Candidate, Pruning
     from ethos.registry.store import Store
 
 log = logging.getLogger(__name__)
@@ -61,6 +62,8 @@ def _make_version(store: Store, candidate: Candidate, model: str, root: Path) ->
         manifest_sha256 = sha256_file(folder / MANIFEST)
         _log_stages(store, candidate, run_id, model_id, folder)
     tags = candidate.tags(root) | {MANIFEST_TAG: manifest_sha256, READY: "false"}
+    if candidate.pruning:
+        tags[PRUNE_RUN_TAG] = _prune_run(store, candidate, candidate.pruning, run_id)
     record = store.create_version(model, model_id, run_id, tags, candidate_card(candidate))
     if problems := _problems(store, record, manifest):
         raise StoreError(
@@ -98,17 +101,38 @@ def _problems(store: Store, record: VersionRecord, manifest: dict[str, Any] | No
 
 def _train_run(store: Store, candidate: Candidate) -> str:
     """Return the training's run; where the store does not know it, log the recorded history as a new one."""
-    if store.run_known(candidate.run_id):
-        return candidate.run_id
-    original = {ORIGINAL_TAG: candidate.run_id}
-    if known := store.find_run(original):
+    if known := _known_run(store, candidate.run_id):
         return known
     train, _ = candidate.plans
-    with store.run(f"train {candidate.variant}", {**original, RELOGGED_TAG: "true"}) as run:
+    with store.run(f"train {candidate.variant}", _logged_again(candidate.run_id)) as run:
         run.log_params(train.recipe.model_dump(exclude={"weights", "description"}))
         run.log_history(_history(candidate.folder_of_training / "epochs.csv"))
     log.info("%s: its training was logged again, the store did not know the run", candidate.variant)
     return run.run_id
+
+
+def _prune_run(store: Store, candidate: Candidate, pruning: Pruning, parent: str) -> str:
+    """Return the pruning's run; where the store does not know it, log what was recorded as a new one."""
+    if known := _known_run(store, pruning.run_id):
+        return known
+    tags = {"variant": candidate.variant, "form": candidate.form, **_logged_again(pruning.run_id)}
+    with store.run(f"prune {candidate.variant}", tags, parent=parent) as run:
+        run.log_params(pruning.plan.run_params())
+        for each in pruning.study["iterations"]:
+            run.log_metrics(step_metrics(each), step=each["step"])
+        for name in (STUDY, CHANNELS):
+            run.log_artifact(candidate.folder_of_pruning / name)
+    log.info("%s: its pruning was logged again, the store did not know the run", candidate.variant)
+    return run.run_id
+
+
+def _known_run(store: Store, run_id: str) -> str | None:
+    """Return a run, or the one under which it was logged again; None if the store knows neither."""
+    return run_id if store.run_known(run_id) else store.find_run({ORIGINAL_TAG: run_id})
+
+
+def _logged_again(run_id: str) -> dict[str, str]:
+    return {ORIGINAL_TAG: run_id, RELOGGED_TAG: "true"}
 
 
 def _history(path: Path) -> list[Measured]:

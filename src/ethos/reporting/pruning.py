@@ -11,32 +11,32 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
-    from ethos.pruning.report import Row
+    Row = dict[str, Any]
 
 
 def study_headings(rows: Sequence[Row]) -> list[str]:
-    """Return the headings of the study's table."""
-    cycles = [f"{target} cycles" for target in rows[0].cycles]
+    """Return the headings of the study's table; rows are those of `ethos.pruning.report.study`."""
+    cycles = [f"{target} cycles" for target in rows[0]["cycles"]]
     return ["model", "parameters", "MMAC", "MB", "mAP50", "FPS", *cycles, "efficiency", "rank", "remarks"]
 
 
 def study_cells(row: Row, on: str) -> list[str]:
     """Return a line of the study's table."""
     remarks = [
-        *([] if row.within_limit else ["over the accuracy limit"]),
-        *([] if row.real_time else ["not real time"]),
-        *(["Pareto"] if row.pareto else []),
+        *([] if row["within_limit"] else ["over the accuracy limit"]),
+        *([] if row["real_time"] else ["not real time"]),
+        *(["Pareto"] if row["pareto"] else []),
     ]
     return [
-        row.model,
-        f"{row.parameters:,}",
-        f"{row.macs / 1e6:,.1f}",
-        f"{row.mb:.2f}",
-        f"{row.map50:.3f}",
-        f"{row.fps:.1f}",
-        *(f"{cycles:,}" for cycles in row.cycles.values()),
-        f"{row.efficiency[on]:.2f}",
-        "-" if row.rank is None else str(row.rank),
+        row["model"],
+        f"{row['parameters']:,}",
+        f"{row['macs'] / 1e6:,.1f}",
+        f"{row['mb']:.2f}",
+        f"{row['map50']:.3f}",
+        f"{row['fps']:.1f}",
+        *(f"{cycles:,}" for cycles in row["cycles"].values()),
+        f"{row['efficiency'][on]:.2f}",
+        "-" if row["rank"] is None else str(row["rank"]),
         ", ".join(remarks),
     ]
 

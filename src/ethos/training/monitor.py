@@ -44,6 +44,16 @@ class Monitor(Protocol):
         """Show a line that a user should not miss."""
 
 
+class Silent:
+    """Shows nothing."""
+
+    def __call__(self, epoch: Epoch) -> None:
+        """Let the epoch pass."""
+
+    def tell(self, text: str) -> None:
+        """Let the line pass."""
+
+
 @contextmanager
 def monitor(title: str, epochs: int, stream: TextIO) -> Iterator[Monitor]:
     """Show a training while the block runs: as a live table if the stream is a terminal, else line by line.
