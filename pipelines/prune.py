@@ -15,7 +15,7 @@ from ethos.plan import PrunePlan, read_plan
 from ethos.pruning.report import channel_rows, figures, step_metrics, write_channels
 from ethos.pruning.schedule import run_schedule
 from ethos.registry.runs import open_tracking
-from ethos.registry.training import run_of
+from ethos.registry.training import environment_tags, run_of
 from ethos.training.checkpoint import Checkpoints
 from ethos.training.environment import made_of
 from ethos.training.monitor import monitor
@@ -43,6 +43,7 @@ def main(variant: str) -> None:
         new_folder(OUTPUTS / "prune" / variant) as record_folder,
     ):
         tracked.log_params(plan.run_params())
+        tracked.set_tags(environment_tags())
         outcome = run_schedule(
             dense,
             plan,

@@ -14,12 +14,12 @@ from ethos import catalog
 from ethos.evaluation.protocol import Protocol
 from ethos.files import sha256_file, write_json
 from ethos.model.levels import Architecture
-from ethos.plan import QuantizePlan, TrainPlan, write_plan
+from ethos.plan import PrunePlan, QuantizePlan, TrainPlan, write_plan
 from ethos.registry.candidate import collect
 from ethos.registry.promote import promote
 from ethos.registry.register import register
 from ethos.registry.store import open_store
-from ethos.specs import Quantize, Recipe, Weights
+from ethos.specs import Prune, PruneGoal, Quantize, Recipe, Weights
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -35,7 +35,7 @@ RUN = {
     "level4_leaky": {"map50": 0.93, "latency_ms": 60.0},
 }
 TARGETS = {"ethos-u55-256": 60.0, "ethos-u65-512": 30.0}
-RUN_ID = "0" * 32
+RUN_ID, PRUNE_RUN_ID = "0" * 32, "1" * 32
 PROJECT_FILES = ("registry/policy.yaml", "params.yaml", "LICENSE")
 HERE = Path(__file__).resolve().parents[1]
 
@@ -76,6 +76,8 @@ def write_run(
     _write(models / "weights.safetensors", f"{variant} weights".encode())
     write_json(models / "architecture.json", {"level": level})
     _write_quantize(quantized, models, variant, form)
+    if form == "pruned":
+        _write_pruning(outputs, variant, models)
     _write_scores(outputs / "evaluate" / variant / form, quantized, map50, conf)
     _write_npu(outputs / "analyze" / variant / form, quantized, latency_ms, npu)
     _write(outputs / "train" / variant / "epochs.csv", b"epoch,box_loss,map50\n1,2.5,0.4\n2,1.5,0.8\n")
@@ -95,6 +97,83 @@ def _write_plans(folder: Path, variant: str, level: str, activation: Any) -> Non
     train = TrainPlan(variant=variant, level=level, architecture=network, recipe=recipe, from_start=False, seed=0)
     write_plan(folder / "train.yaml", train)
     write_plan(folder / "quantize.yaml", QuantizePlan(variant=variant, imgsz=64, options=Quantize()))
+
+
+def _write_pruning(outputs: Path, variant: str, models: Path) -> None:
+    recovery = Recipe(name="again", weights=Weights(source="pruned"), epochs=1, imgsz=64, batch=4, lr0=0.01, lrf=0.1)
+    options = Prune(goals=(PruneGoal(quantity="macs", share=0.6),), steps=2, max_map50_drop=0.02)
+    plan = PrunePlan(variant=variant, imgsz=64, options=options, recovery=recovery, targets=(), seed=0)
+    write_plan(outputs / "plan" / variant / "prune.yaml", plan)
+    folder = outputs / "prune" / variant
+    write_json(folder / "prune.json", {"variant": variant, **study(sha256_file(models / "weights.safetensors"))})
+    _write(folder / "channels.csv", b"layer,in_dense,in_pruned,out_dense,out_pruned\nmodel.0.conv,3,3,32,16\n")
+    write_json(folder / "run.json", {"schema": 1, "run_id": PRUNE_RUN_ID})
+
+
+def study(kept_sha256: str) -> dict[str, Any]:
+    """Return what a pruning of two steps leaves: the first is kept, the second loses too much."""
+    dense = _measured("0" * 64, 0.90, 2_500_000, 18.0)
+    steps = [(0.70, _measured(kept_sha256, 0.89, 1_500_000, 30.0)), (0.40, _measured("2" * 64, 0.80, 900_000, 40.0))]
+    return {
+        "schema": 1,
+        "dense": dense,
+        "max_map50_drop": 0.02,
+        "efficiency_on": "cpu",
+        "scored": {"by": "ultralytics 8.4.190", "split": "val", "split_sha256": "5" * 64, "imgsz": 64},
+        "iterations": [
+            {
+                "step": step,
+                "pruned_map50": before,
+                "measured": measured,
+                "map50_drop": 0.90 - measured["map50"],
+                "within_limit": 0.90 - measured["map50"] <= 0.02,
+            }
+            for step, (before, measured) in enumerate(steps, start=1)
+        ],
+        "kept": 1,
+        "stopped": "mAP50 has fallen by 0.100, more than 0.02",
+        "layers": [
+            {"name": "model.0.conv", "dense": [3, 32], "pruned": [3, 16]},
+            {"name": "model.1.conv", "dense": [32, 64], "pruned": [16, 48]},
+        ],
+    }
+
+
+def _measured(sha256: str, map50: float, parameters: int, fps: float) -> dict[str, Any]:
+    mb = parameters / 1e6
+    speed = {
+        "runtime": "ai-edge-litert 2.3.0",
+        "device": "cpu",
+        "cpu": "Test CPU",
+        "threads": 1,
+        "batch": 1,
+        "dtype": "int8",
+        "warm_up": 5,
+        "runs": 30,
+        "statistic": "median",
+    }
+    npu = {
+        target: {
+            "provenance": "estimate",
+            "compiler": "vela 5.2.0",
+            "cycles": parameters * 4,
+            "latency_ms": parameters / 1e5,
+            "fps": 1e8 / parameters,
+        }
+        for target in TARGETS
+    }
+    rates = {"cpu": fps, **{target: each["fps"] for target, each in npu.items()}}
+    return {
+        "sha256": sha256,
+        "map50": map50,
+        "map50_95": map50 / 2,
+        "parameters": parameters,
+        "macs": parameters * 80,
+        "mb": mb,
+        "cpu": {"provenance": "measured", "fps": fps, "protocol": speed},
+        "npu": npu,
+        "efficiency": {place: map50 * rate / mb for place, rate in rates.items()},
+    }
 
 
 def _write_quantize(folder: Path, models: Path, variant: str, form: str) -> None:

@@ -24,6 +24,9 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "level2_relu": {"map50": 0.90, "latency_ms": 30.0},
     "level4_leaky": {"map50": 0.95, "latency_ms": 20.0},
 }
+# the third version: a pruned form of the second, which loses little and is faster, and serves nothing
+PRUNED: dict[str, Any] = {"map50": 0.94, "latency_ms": 15.0, "form": "pruned"}
+VERSIONS = len(VARIANTS) + 1
 LOSSES = tuple(f"{side}_{loss}_loss" for side in ("train", "val") for loss in ("box", "cls", "dfl"))
 HEADER = (
     "epoch",
@@ -54,7 +57,7 @@ LAYER = {
 
 
 def make_project(folder: Path) -> Path:
-    """Return a project below `folder` in which two versions are registered and promoted."""
+    """Return a project below `folder` in which two versions are promoted, and a pruned one is registered."""
     root = new_project(folder)
     policy = "scenarios:\n"
     for name, pin in (("realtime", "level2_relu"), ("accuracy", "level4_leaky")):
@@ -65,6 +68,7 @@ def make_project(folder: Path) -> Path:
     (root / "registry" / "policy.yaml").write_text(policy, encoding="utf-8")
     records = [add_version(root, variant, **values) for variant, values in VARIANTS.items()]
     give_aliases(root, records)
+    add_version(root, "level4_leaky", run="pruned", **PRUNED)
     check = {"name": "leak_track", "ok": True, "severity": "error", "count": 0, "limit": 0, "message": "No leak."}
     write_json(
         root / "outputs" / "check" / "report.json", {"schema": 1, "dataset": "squares", "ok": True, "checks": [check]}
@@ -119,8 +123,9 @@ def _complete(outputs: Path, variant: str, form: str) -> None:
     """Add what the pages show beyond what registration needs: coverage, layers, confusions."""
     npu = outputs / "analyze" / variant / form / "npu.json"
     document = read_json(npu)
+    cycles = {"dense": 1000, "pruned": 700}[form]
     for report in document["targets"].values():
-        report |= {"operator_coverage": 1.0, "mac_coverage": 1.0, "regions": 1, "fallbacks": [], "cycles_total": 1000}
+        report |= {"operator_coverage": 1.0, "mac_coverage": 1.0, "regions": 1, "fallbacks": [], "cycles_total": cycles}
         report |= {"crossings_npu_cpu": 0, "crossings_cpu_npu": 0, "layers": [LAYER], "system_config": "Test_Config"}
     write_json(npu, document)
     assert set(document["targets"]) == set(TARGETS)

@@ -150,6 +150,25 @@ def test_a_student_is_trained_after_its_teacher_and_again_when_that_changes(reso
     assert not any(covered(network, deps_of(stage)) for stage in others)
 
 
+def test_a_changed_pruning_registers_the_pruned_form_alone(resolved: dict[str, Any]) -> None:
+    (variant, *_) = catalog.load_params().pruned
+    dense, pruned = resolved[f"register@{variant}-dense"], resolved[f"register-pruned@{variant}-pruned"]
+    made = {
+        Path(out.def_path)
+        for name in ("prune@{}", "quantize-pruned@{}-pruned", "analyze-pruned@{}-pruned", "evaluate-pruned@{}-pruned")
+        for out in resolved[name.format(variant)].outs
+    }
+    concerned = made | {Path(f"outputs/plan/{variant}/prune.yaml")}
+    assert not {path for path in concerned if covered(path, deps_of(dense))}
+    # what is written for other readers than the registry
+    left_out = {Path(f"outputs/prune/{variant}/metrics.json")}
+    assert {path for path in concerned if not covered(path, deps_of(pruned))} == left_out
+    # and it is compared with the dense form
+    for stage in ("quantize", "analyze", "evaluate"):
+        outs = {Path(out.def_path) for out in resolved[f"{stage}@{variant}-dense"].outs}
+        assert all(covered(path, deps_of(pruned)) for path in outs)
+
+
 # --- what stages use -------------------------------------------------------------------------------------------------
 
 

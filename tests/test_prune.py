@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -12,27 +13,29 @@ import torch
 import yaml
 from conftest import CLASSES, SIDE
 from pydantic import ValidationError
+from registry_run import TARGETS, study
 from typer.testing import CliRunner
 
 from ethos import catalog
 from ethos.cli import app
 from ethos.errors import ModelError, SpecError
-from ethos.files import read_json, write_json
+from ethos.files import read_json, sha256_file, write_json
 from ethos.model.blocks import split_blocks
 from ethos.model.levels import Architecture, resolve_level
-from ethos.model.weights import load_model, require_shapes, shapes_of
+from ethos.model.weights import WEIGHTS_FILE, load_model, require_shapes, shapes_of
 from ethos.model.widths import widths_of
 from ethos.plan import PrunePlan, prune_plan, write_plan
 from ethos.pruning import schedule
 from ethos.pruning.measure import Measured
 from ethos.pruning.report import recommendations, study_rows
 from ethos.pruning.schedule import Iteration, Outcome, run_schedule
-from ethos.specs import Prune, PruneGoal, Recipe
+from ethos.specs import Prune, PruneGoal, Recipe, Weights
+from ethos.training.monitor import EpochLines, Silent
 from ethos.training.train import train
 from pipelines import prune as stage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 TARGET = "ethos-u65-512"
@@ -60,11 +63,22 @@ def dense(tmp_path_factory: pytest.TempPathFactory, tiny_dataset: Path, smoke: R
     return folder
 
 
+class Shown(Silent):
+    """Notes the epochs that it is shown."""
+
+    def __init__(self, epochs: list[int]) -> None:
+        self.epochs = epochs
+
+    def __call__(self, epoch: Any) -> None:
+        self.epochs.append(epoch.epoch)
+
+
 class Pruned:
     """A schedule of two steps that was run."""
 
     def __init__(self, dense: Path, dataset: Path, recipe: Recipe, folder: Path) -> None:
-        self.folder, self.seen, self.epochs = folder, [], []
+        self.folder, self.seen = folder, []
+        self.shown: dict[str, list[int]] = {}
         self.plan = plan_of(recipe, steps=2, importance="taylor")
         self.outcome = run_schedule(
             dense,
@@ -72,8 +86,13 @@ class Pruned:
             dataset,
             folder,
             on_iteration=self.seen.append,
-            on_epoch=lambda step, epoch: self.epochs.append((step, epoch.epoch)),
+            show=self.show,
         )
+
+    @contextmanager
+    def show(self, training: str) -> Iterator[Any]:
+        self.shown[training] = []
+        yield Shown(self.shown[training])
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +124,24 @@ def test_goal_is_reached_step_by_step(pruned: Pruned) -> None:
     if len(shares) > 1:
         assert shares[1] <= 0.7 + 1e-9
     assert pruned.seen == outcome.iterations
-    assert pruned.epochs[0] == (1, 1)
+    assert pruned.shown == {f"step {each.step}": [1] for each in outcome.iterations}
+
+
+def test_figures_belong_to_the_weights_that_were_kept(pruned: Pruned, dense: Path) -> None:
+    outcome = pruned.outcome
+    assert outcome.dense.sha256 == sha256_file(dense / WEIGHTS_FILE)
+    assert outcome.best.measured.sha256 == sha256_file(pruned.folder / WEIGHTS_FILE)
+
+
+def test_tests_of_registry_and_report_use_a_study_of_the_same_shape(pruned: Pruned) -> None:
+    def shape(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: shape(each) for key, each in value.items() if key not in TARGETS}
+        return shape(value[0]) if isinstance(value, list) and value else type(value)
+
+    assert shape(json.loads(json.dumps(pruned.outcome.document()))) == shape(study("0" * 64)) | {
+        "efficiency_on": str,
+    }
 
 
 def test_efficiency_is_accuracy_times_speed_by_size(pruned: Pruned) -> None:
@@ -161,6 +197,7 @@ def test_changed_shapes_are_told(dense: Path) -> None:
 
 def measured(map50: float, efficiency: float) -> Measured:
     return Measured(
+        sha256="0" * 64,
         map50=map50,
         map50_95=map50,
         parameters=10,
@@ -193,7 +230,7 @@ def iterations(*figures: tuple[float, float]) -> list[Iteration]:
 )
 def test_stop_and_choice(figures: list[tuple[float, float]], reason: str, kept: int, smoke: Recipe) -> None:
     plan = plan_of(smoke, steps=3, max_map50_drop=0.05, efficiency_on="cpu")
-    outcome = Outcome(measured(0.9, 10.0), 0.05, iterations(*figures))
+    outcome = Outcome(measured(0.9, 10.0), 0.05, "cpu", {}, iterations(*figures))
     assert schedule._reason_to_stop(outcome, plan) == reason
     assert schedule._best(outcome.iterations, "cpu").step == kept
 
@@ -202,7 +239,7 @@ def test_stop_and_choice(figures: list[tuple[float, float]], reason: str, kept: 
 
 
 def test_rows_rank_recommend_and_mark_what_is_not_real_time() -> None:
-    outcome = Outcome(measured(0.9, 10.0), 0.05, iterations((0.88, 13.0), (0.7, 20.0)), kept=1)
+    outcome = Outcome(measured(0.9, 10.0), 0.05, "cpu", {}, iterations((0.88, 13.0), (0.7, 20.0)), kept=1)
     fast = replace(outcome.iterations[0].measured, cpu={"fps": 60.0})
     outcome.iterations[0] = replace(outcome.iterations[0], measured=fast)
     rows = study_rows(outcome.document(), "cpu", threshold=40.0)
@@ -218,7 +255,7 @@ def test_rows_rank_recommend_and_mark_what_is_not_real_time() -> None:
         "balanced": "step 1, trained again",
         "accuracy": "dense",
     }
-    assert recommendations(study_rows(outcome.document(), "cpu", threshold=100.0))["realtime"] == "none is real time"
+    assert recommendations(study_rows(outcome.document(), "cpu", threshold=100.0))["realtime"] is None
 
 
 # --- the plan --------------------------------------------------------------------------------------------------------
@@ -366,14 +403,14 @@ def test_a_killed_stage_goes_on_in_its_run(
     run_folder: Path, smoke: Recipe, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_plan(run_folder / "outputs/plan" / VARIANT / "prune.yaml", plan_of(smoke.model_copy(update={"epochs": 2})))
-    lines = stage.EpochLines.__call__
+    lines = EpochLines.__call__
 
     def killed(self: Any, epoch: Any) -> None:
         lines(self, epoch)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(stage.EpochLines, "__call__", killed)
+        patched.setattr(EpochLines, "__call__", killed)
         with pytest.raises(KeyboardInterrupt):
             stage.main(VARIANT)
     assert "goes on" not in capsys.readouterr().err
@@ -386,6 +423,30 @@ def test_a_killed_stage_goes_on_in_its_run(
     assert run.info.run_id == read_json(run_folder / "outputs/prune" / VARIANT / "run.json")["run_id"]
     assert run.info.status == "FINISHED"
     assert not (run_folder / "outputs/checkpoints" / f"{VARIANT}-pruned").exists()
+
+
+def test_a_pruning_into_a_folder_of_ones_own(run_folder: Path, smoke: Recipe, tmp_path: Path) -> None:
+    changed("recipe: demo", "recipe: smoke", "params.yaml")(run_folder)
+    options = plan_of(smoke, steps=2, recovery_rounds=2).options.model_dump(mode="json", exclude_none=True)
+    recovery = smoke.model_copy(update={"weights": Weights(source="pruned")}).model_dump(mode="json", exclude_none=True)
+    (run_folder / "specs/recipes/again.yaml").write_text(yaml.safe_dump(recovery | {"imgsz": 64}))
+    variant = {"level": "level3", "activation": "relu", "prune": options | {"recovery": "again"}}
+    (run_folder / f"specs/variants/{VARIANT}.yaml").write_text(yaml.safe_dump(variant))
+    into = tmp_path / "mine"
+    wrong = CliRunner().invoke(app, ["prune", VARIANT, "--into", str(into), "--on", "ethos-u99"])
+    assert wrong.exit_code != 0
+    assert not into.exists()
+
+    found = CliRunner().invoke(app, ["prune", VARIANT, "--into", str(into), "--json"], catch_exceptions=False)
+
+    document = json.loads(found.stdout)
+    assert [row["model"] for row in document["rows"]][:3] == ["dense", "step 1, as pruned", "step 1, trained again"]
+    titles = [line for line in found.stderr.splitlines() if line.startswith("prune ")]
+    steps = range(1, len(document["iterations"]) + 1)
+    assert titles == [f"prune {VARIANT}, step {step}, round {number}" for step in steps for number in (1, 2)]
+    written = {path.name for path in into.iterdir()}
+    assert written == {"architecture.json", "pareto.png", "pareto.svg", "prune.json", "weights.safetensors"}
+    assert earlier_outputs(run_folder) == ["earlier", "earlier"]
 
 
 def test_preview_writes_nothing(run_folder: Path) -> None:

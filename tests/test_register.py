@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import tiny_network as tiny
-from registry_run import MODEL, RUN_ID, new_project, register_run, write_run
+from registry_run import MODEL, PRUNE_RUN_ID, RUN_ID, new_project, register_run, study, write_run
 
 from ethos.errors import EthosError, SpecError, StoreError
 from ethos.files import read_json, sha256_file, write_json
@@ -34,6 +34,7 @@ BUNDLE = {
     "int8.tflite",
     "labels.txt",
     "manifest.json",
+    "metrics/against_dense.json",
     "metrics/fp32.json",
     "metrics/activations.json",
     "metrics/int8.json",
@@ -136,6 +137,70 @@ def test_the_stages_are_child_runs_of_the_training(root: Path) -> None:
     assert rest.metrics == {"size.int8_kib": size, "parameters": 2.5e6, "macs": 2e8, **against_dense}
     assert all(run.info.status == "FINISHED" for run in children)
     assert not store.find_run({"ethos.relogged": "true"})
+
+
+def test_a_pruned_version_carries_its_study_plan_and_run(root: Path) -> None:
+    store = open_store(root)
+    with store.run("train") as train, store.run("prune", parent=train.run_id) as pruning:
+        pass
+    outputs = root / "outputs"
+    write_run(outputs, VARIANT)
+    dense = collect(outputs, VARIANT, "dense")
+    write_run(outputs, VARIANT, form="pruned")
+    assert dense.sha256 == collect(outputs, VARIANT, "dense").sha256
+    write_json(outputs / f"train/{VARIANT}/run.json", {"schema": 1, "run_id": train.run_id})
+    write_json(outputs / f"prune/{VARIANT}/run.json", {"schema": 1, "run_id": pruning.run_id})
+
+    candidate = collect(outputs, VARIANT, "pruned")
+    record = register(store, candidate, MODEL, root)
+
+    assert (record.run_id, record.tags["prune.run_id"]) == (train.run_id, pruning.run_id)
+    with store.files(record) as folder:
+        for name in ("prune.json", "channels.csv"):
+            assert (folder / name).read_bytes() == (outputs / "prune" / VARIANT / name).read_bytes()
+            assert name in read_json(folder / "manifest.json")["files"]
+        card = (folder / "model_card.md").read_text()
+    assert "pruned by cost, trained again with recipe again, step 1 kept (mAP50 has fallen by 0.100" in card
+    assert f"- training run: {train.run_id}\n- pruning run: {pruning.run_id}" in card
+    plan = outputs / f"plan/{VARIANT}/prune.yaml"
+    plan.write_text(plan.read_text().replace("steps: 2", "steps: 3"))
+    other = collect(outputs, VARIANT, "pruned")
+    assert other.spec_sha256 != candidate.spec_sha256
+    assert other.sha256 != candidate.sha256
+
+
+def test_a_pruning_that_the_store_does_not_know_is_logged_again(root: Path) -> None:
+    [record] = register_run(root, {VARIANT: {"form": "pruned"}})
+    run = mlflow_client(root).get_run(record.tags["prune.run_id"])
+    assert run.data.tags["ethos.original_run"] == PRUNE_RUN_ID
+    assert run.data.tags["mlflow.parentRunId"] == record.run_id
+    assert run.data.params["recipe"] == "again"
+    history = mlflow_client(root).get_metric_history(run.info.run_id, "efficiency.cpu")
+    # mAP50 x FPS / MB of both steps
+    assert [(each.step, each.value) for each in history] == [
+        (1, pytest.approx(0.89 * 30 / 1.5)),
+        (2, pytest.approx(0.8 * 40 / 0.9)),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda folder: (folder / "prune.json").unlink(), "prune.json: is missing"),
+        (lambda folder: (folder / "channels.csv").unlink(), "channels.csv: is missing"),
+        (lambda folder: (folder / "run.json").unlink(), "run.json: is missing"),
+        (lambda folder: write_json(folder / "prune.json", study("9" * 64)), "is about other weights"),
+    ],
+    ids=["no-study", "no-channels", "no-run", "other-weights"],
+)
+def test_a_pruned_form_without_the_pruning_it_came_from_is_refused(
+    root: Path, change: Callable[[Path], None], message: str
+) -> None:
+    write_run(root / "outputs", VARIANT)
+    write_run(root / "outputs", VARIANT, form="pruned")
+    change(root / "outputs" / "prune" / VARIANT)
+    with pytest.raises(StoreError, match=message):
+        collect(root / "outputs", VARIANT, "pruned")
 
 
 @pytest.mark.parametrize(

@@ -159,11 +159,11 @@ def test_changes_since_a_commit_compare_versions_and_selections(report_project: 
     give_aliases(report_project, [newer])
     text = since(report_project, "HEAD")
     assert re.match(r"# Changes since [0-9a-f]{7,} \(20", text)
-    assert "level2\\_relu: v1 -\\> v3" in text
+    assert "level2\\_relu: v1 -\\> v4" in text
     assert "Images: drawn by hand" in text
     assert "| INT8 mAP50 | 0.900 | 0.930 | +3.00 points |" in text
     assert "| ethos-u65-512, ms | 30.00 | 24.00 | -20.0 % |" in text
-    assert "| realtime | v1 level2\\_relu | v3 level2\\_relu |" in text
+    assert "| realtime | v1 level2\\_relu | v4 level2\\_relu |" in text
     assert "level4" not in text.partition("## Scores")[2].partition("## Selections")[0]
 
 
@@ -171,7 +171,7 @@ def test_scores_of_unlike_protocols_are_not_compared(report_project: Path) -> No
     at = moment(report_project, "2999-01-01")
     add_version(report_project, "level2_relu", run="b", map50=0.93, conf=0.25)
     with evidence_of(report_project) as evidence:
-        evidence.created = {**evidence.created, 3: at.at.replace(year=3000)}
+        evidence.created = {**evidence.created, 4: at.at.replace(year=3000)}
         text = changes(evidence, Texts(), at)
     assert "not comparable: " in text
     assert "conf is 0.001 in one and 0.25 in the other" in text
@@ -289,4 +289,4 @@ def test_waiting_ends_on_sigterm_and_when_the_server_dies() -> None:
 
 def test_the_metrics_hold_the_present_candidates_alone(report_project: Path) -> None:
     metrics = read_json(report_project / "outputs" / "report" / "metrics.json")
-    assert list(metrics) == list(VARIANTS)
+    assert list(metrics) == [*VARIANTS, "level4_leaky (pruned)"]

@@ -131,7 +131,8 @@ def used_keys() -> Iterator[str]:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if not isinstance(node, ast.Call) or not node.args:
                 continue
-            if getattr(node.func, "id", getattr(node.func, "attr", "")) not in {"texts", "either"}:
+            name = getattr(node.func, "id", getattr(node.func, "attr", ""))
+            if name.lstrip("_") not in {"texts", "either", "sentence"}:
                 continue
             key = node.args[0]
             if isinstance(key, ast.Constant):
@@ -206,6 +207,10 @@ DATA: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "cycles": (
         {"target": "t", "report": {"provenance": "estimate", "cycles_total": 1000, "layers": [LAYER]}},
         ("% of 1,000 cycles (estimate)", "held up by compute"),
+    ),
+    "pruning": (
+        {"title": "a", "on": "cpu", "rows": [{"model": "dense", "fps": 20.0, "map50": 0.9, "pareto": True}]},
+        ("frames a second (measured on the CPU)", "mAP50 on the validation side (measured)", "dense"),
     ),
 }
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from registry_run import MODEL, new_project
-from report_project import VARIANTS, add_version, give_aliases, policy_of
+from report_project import VARIANTS, VERSIONS, add_version, give_aliases, policy_of
 
 from ethos.errors import DataError, SpecError
 from ethos.files import read_json
@@ -20,8 +20,10 @@ from ethos.registry.promote import promote_scenario, rollback
 from ethos.registry.records import READY
 from ethos.registry.store import open_store
 from ethos.reporting import site
+from ethos.reporting.blocks import Table
 from ethos.reporting.evidence import Evidence, open_evidence
 from ethos.reporting.pages.common import table
+from ethos.reporting.pages.pruning import pruning_page
 from ethos.reporting.pages.training import run_address
 from ethos.reporting.plan import PAGES
 from ethos.reporting.site import write_site
@@ -57,7 +59,7 @@ def text_of(html: str) -> str:
 
 def test_every_page_is_there_in_both_forms_with_its_pictures(report_project: Path) -> None:
     folder = report_project / "outputs" / "report"
-    for name in (*PAGES, "versions/v1", "versions/v2"):
+    for name in (*PAGES, "versions/v1", "versions/v2", "versions/v3"):
         html, markdown = (folder / f"{name}.{suffix}" for suffix in ("html", "md"))
         linked = re.findall(r'(?:src|href)="([^"#:]+)"', html.read_text(encoding="utf-8"))
         linked += re.findall(r"\]\(([^)#:]+)\)", markdown.read_text(encoding="utf-8"))
@@ -131,6 +133,93 @@ def test_the_korean_report_holds_the_same_numbers(report_project: Path) -> None:
     assert findings(report_project) == []
 
 
+# --- pruning ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_pruning_page_shows_the_study_of_each_pruned_version(report_project: Path) -> None:
+    text = text_of(page(report_project, "pruning"))
+    # 0.7 of the dense cycles, one point of mAP50
+    assert "level4_leaky (pruned) +1.00 79.2 70.0 70.0 yes -" in text
+    assert "Kept: step 1 of 2 taken. Why the schedule ended: mAP50 has fallen by 0.100, more than 0.02." in text
+    assert "dense 2,500,000 0.200 2.50 0.900 18.0 10,000,000 10,000,000 6.48 2 not real time, Pareto" in text
+    # 0.7 x 30 / 1.5
+    assert "step 1, as pruned 1,500,000 0.120 1.50 0.700 30.0 6,000,000 6,000,000 14.00 - over the accuracy" in text
+    assert "step 1, trained again 1,500,000 0.120 1.50 0.890 30.0 6,000,000 6,000,000 17.80 1 KEPT, Pareto" in text
+    assert "ai-edge-litert 2.3.0 on Test CPU: threads 1, batch 1, int8, median of 30 runs" in text
+    assert "realtime step 1, trained again balanced step 1, trained again accuracy dense" in text
+    assert 'src="pictures/v3-pruning.svg"' in page(report_project, "pruning")
+    assert "1단계, 재학습 후" not in text
+    write(report_project, "ko")
+    assert "1단계, 재학습 후 1,500,000 0.120" in text_of(page(report_project, "pruning"))
+
+
+def test_a_pruned_versions_page_has_its_channels_and_both_runs(report_project: Path) -> None:
+    text = text_of(page(report_project, "versions/v3"))
+    assert "model.1.conv 32 16 64 48" in text
+    assert "This is the training of the dense network" in text
+    record = open_store(report_project).version(MODEL, 3)
+    assert f"MLflow run of the pruning {record.tags['prune.run_id'][:12]}" in text
+    assert "MLflow run of the pruning" not in text_of(page(report_project, "versions/v2"))
+
+
+@pytest.mark.parametrize(
+    ("path", "word", "network"),
+    [
+        ("dense/cpu/fps", "measured", "dense"),
+        ("iterations/0/measured/npu/ethos-u65-512/cycles", "estimate", "first"),
+        ("iterations/0/pruned_map50", "measured", None),
+        ("iterations/1/measured/map50", "measured", "second"),
+        ("derived/rows/0/efficiency/cpu", "measured", "dense"),
+        ("derived/rows/1/efficiency/cpu", "measured", None),
+        ("derived/rows/4/efficiency/ethos-u65-512", "estimate", "second"),
+        ("derived/rows/2/rank", "rule", "first"),
+        ("layers/0/dense/1", "measured", "dense"),
+        ("layers/0/pruned/1", "measured", "first"),
+        ("max_map50_drop", "declared", None),
+    ],
+)
+def test_figures_of_a_study_name_the_weights_that_they_are_about(
+    report_project: Path, path: str, word: str, network: str | None
+) -> None:
+    with open_evidence(report_project) as evidence:
+        study = evidence.document("version/3/prune.json")
+        origin = evidence.figure(f"version/3/prune.json#{path}", "count").origin
+    hashes = {"dense": study["dense"]["sha256"], None: ""}
+    hashes |= dict(zip(("first", "second"), (each["measured"]["sha256"] for each in study["iterations"]), strict=True))
+    assert (origin.provenance, origin.sha256, origin.version) == (word, hashes[network], 3)
+
+
+@pytest.mark.parametrize(
+    ("tags", "verdict"),
+    [
+        ({"dense.size_share": "1.0"}, "no: not smaller"),
+        ({"dense.map50_drop": "0.021"}, "no: loses more mAP50 than allowed"),
+        ({"npu.ethos-u65-512.dense_cycles_share": "1.2"}, "no: not fewer cycles on ethos-u65-512"),
+    ],
+    ids=["larger", "less-accurate", "slower"],
+)
+def test_a_pruned_form_that_is_not_better_is_told_why(report_project: Path, tags: dict[str, str], verdict: str) -> None:
+    store = open_store(report_project)
+    store.tag_version(store.version(MODEL, 3), tags)
+    with open_evidence(report_project) as evidence:
+        blocks = pruning_page(evidence, TEXTS)
+    (better,) = (block for block in blocks if isinstance(block, Table) and TEXTS("pruning.verdict") in block.columns)
+    assert verdict in better.rows[0]
+
+
+def test_a_version_without_its_study_says_so(report_project: Path) -> None:
+    with open_evidence(report_project) as evidence:
+        path = evidence.artifact(3, "prune.json")
+    assert path
+    path.unlink()
+    written = write(report_project)
+    assert written.lacking["pruning"] == ["version/3/prune.json"]
+    for name in ("pruning", "versions/v3"):
+        assert "This version holds no prune.json" in text_of(page(report_project, name))
+        assert "version/3/prune.json" in written.missing[name]
+    assert findings(report_project) == []
+
+
 # --- reading back ----------------------------------------------------------------------------------------------------
 
 
@@ -138,7 +227,7 @@ def test_every_number_is_in_the_registry(report_project: Path) -> None:
     with open_evidence(report_project) as evidence:
         verified = verify_site(evidence, report_project / "outputs" / "report")
     assert verified.findings == []
-    assert verified.pages == len(PAGES) + len(VARIANTS)
+    assert verified.pages == len(PAGES) + VERSIONS
     assert verified.numbers > 400
 
 
@@ -159,11 +248,12 @@ def _rehash(root: Path, name: str) -> None:
         ("accuracy.html", 'data-version="1"', 'data-version="2"', "claims version 2, recorded is 1"),
         ("history.html", "<td>dense</td>", "<td>0.93</td>", "a number without evidence"),
         ("history.html", "<td>dense</td>", "<td><code>0.93</code></td>", "a number without evidence"),
+        ("pruning.html", ">17.80</data>", ">17.90</data>", "recorded as 17.80"),
         ("index.html", ">level2_relu is pinned", ">level2_relu was pinned", "recorded as level2_relu is pinned"),
         ("accuracy.md", "| 0.900 |", "| 0.901 |", "differs from the HTML page"),
         ("accuracy.html", "metrics/int8.json#map50&", "metrics/int8.json#map60&", "not recorded: version/1"),
     ],
-    ids=["number", "provenance", "version", "bare", "bare code", "fact", "markdown", "locator"],
+    ids=["number", "provenance", "version", "bare", "bare code", "study", "fact", "markdown", "locator"],
 )
 def test_what_does_not_hold_is_found(report_project: Path, name: str, before: str, after: str, problem: str) -> None:
     path = report_project / "outputs" / "report" / name
@@ -213,10 +303,10 @@ def test_a_folder_without_a_report_is_named(report_project: Path, tmp_path: Path
 def test_scores_of_unlike_protocols_are_refused_in_one_table(report_project: Path) -> None:
     add_version(report_project, "level4_leaky", run="b", map50=0.8, conf=0.25)
     with open_evidence(report_project) as evidence:
-        rows = [[evidence.figure(f"version/{number}#int8.map50", "score")] for number in (1, 3)]
+        rows = [[evidence.figure(f"version/{number}#int8.map50", "score")] for number in (1, 4)]
         with pytest.raises(SpecError) as caught:
             table(evidence, ["mAP50"], rows, "mine")
-    assert str(caught.value).startswith("report, table 'mine': versions 1 and 3: scores of different protocols")
+    assert str(caught.value).startswith("report, table 'mine': versions 1 and 4: scores of different protocols")
     assert "conf is 0.001 in one and 0.25 in the other" in str(caught.value)
 
 
@@ -243,7 +333,7 @@ def test_a_promotion_renews_the_pages_that_tell_of_it_and_no_other_picture(repor
     store.set_alias(store.version(MODEL, 2), "realtime")
     written = write(report_project)
     assert {"index", "history", "versions/v1", "versions/v2"} <= set(written.pages)
-    assert "versions/v3" not in written.pages
+    assert not {"versions/v3", "versions/v4"} & set(written.pages)
     # what serves which scenario stands in these pictures
     assert {name.partition("-")[0] for name in written.pictures} == {"pareto"}
 
@@ -275,7 +365,7 @@ def test_the_same_registry_gives_the_same_bytes(report_project: Path, monkeypatc
     # what another release wrote is not trusted; and one process draws as several do
     (folder / "site.json").write_text('{"schema": 0}', encoding="utf-8")
     monkeypatch.setattr(os, "cpu_count", lambda: 1)
-    assert len(write(report_project).pages) == len(PAGES) + len(VARIANTS)
+    assert len(write(report_project).pages) == len(PAGES) + VERSIONS
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
 
 
@@ -347,7 +437,7 @@ def test_older_versions_have_a_page_without_the_costly_pictures(report_project: 
     manifest: dict[str, Any] = read_json(report_project / "outputs" / "report" / "site.json")
     (only,) = manifest["pages"]["versions/v1"]["pictures"]
     assert re.fullmatch(r"run-[0-9a-f]{12}-curves", only)
-    assert "v3-confusion" in manifest["pages"]["versions/v3"]["pictures"]
+    assert "v4-confusion" in manifest["pages"]["versions/v4"]["pictures"]
     assert findings(report_project) == []
 
 

@@ -89,12 +89,16 @@ def recommendations(rows: Sequence[Row]) -> dict[str, str | None]:
 
 
 def study(document: dict[str, Any], on: str = "", threshold: float = REAL_TIME_FPS) -> dict[str, Any]:
-    """Return what follows from a prune.json, as JSON: `rows`, and `recommendations` by scenario.
+    """Return what follows from a prune.json, as JSON: `rows`, `recommendations` by scenario, `steps` taken.
 
     `on` is where frames a second are taken from; by default where the schedule took them from.
     """
     rows = study_rows(document, on or document["efficiency_on"], threshold)
-    return {"rows": [asdict(row) for row in rows], "recommendations": recommendations(rows)}
+    return {
+        "rows": [asdict(row) for row in rows],
+        "recommendations": recommendations(rows),
+        "steps": len(document["iterations"]),
+    }
 
 
 def _row(model: str, measured: dict[str, Any], within_limit: bool, on: str, threshold: float) -> Row:

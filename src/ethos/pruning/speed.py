@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ethos.training.environment import cpu_model
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -40,6 +42,7 @@ def measure_speed(file: Path) -> Speed:
     protocol = {
         "runtime": f"ai-edge-litert {version('ai-edge-litert')}",
         "device": "cpu",
+        "cpu": cpu_model(),
         "threads": THREADS,
         "batch": 1,
         "dtype": np.dtype(given["dtype"]).name,

@@ -46,6 +46,14 @@ def run_of(
             raise
 
 
+def environment_tags() -> dict[str, str]:
+    """Return what a run is told of the machine and the packages that it is made with."""
+    return {
+        **{f"version.{name}": value for name, value in versions().items()},
+        **{f"hardware.{name}": value for name, value in hardware().items()},
+    }
+
+
 @dataclass
 class Follower:
     """Follows a training that may have begun in an earlier process; no epoch is logged twice.
@@ -66,12 +74,7 @@ class Follower:
         # the load of the processor counts from here
         sample(self.folder)
         self._notes = sum(name.startswith(NOTE) for name in self.run.tags())
-        self.run.set_tags(
-            {
-                **{f"version.{name}": value for name, value in versions().items()},
-                **{f"hardware.{name}": value for name, value in hardware().items()},
-            }
-        )
+        self.run.set_tags(environment_tags())
 
     def epoch(self, epoch: Epoch) -> None:
         """Show a finished epoch and log it, with the machine's load and with warnings."""

@@ -7,6 +7,7 @@ A locator is `PLACE#PATH`: the place names a document, the path walks into it, k
 | version/N | tags of version N |
 | decision/N/SCENARIO | why version N serves a scenario, as promotion recorded it |
 | version/N/FILE | a JSON file that is stored with version N, such as metrics/int8.json |
+| version/N/prune.json | the same, with what `ethos.pruning.report.study` makes of it under `derived` |
 | run/ID | what an MLflow run recorded: params, metrics by step, seconds, and what `history.derive` makes of them |
 | outputs/FILE | a JSON file that a stage wrote |
 | ledger | the promotion ledger's events |
@@ -25,8 +26,9 @@ from typing import TYPE_CHECKING, Any
 from ethos import catalog
 from ethos.errors import StoreError
 from ethos.files import read_json, sha256_file
+from ethos.pruning.report import study
 from ethos.registry import embedded, ledger
-from ethos.registry.candidate import MANIFEST
+from ethos.registry.candidate import MANIFEST, STUDY
 from ethos.registry.faults import given_uri
 from ethos.registry.journal import Journal
 from ethos.registry.records import DECISION_TAG, INT8
@@ -269,7 +271,8 @@ class Evidence:
             if entry is None or sha256_file(folder / name) != entry["sha256"]:
                 self._altered.add(f"version/{number}/{name}")
                 return None
-        return _read(folder / name)
+        found = _read(folder / name)
+        return {**found, "derived": study(found)} if name == STUDY and found else found
 
     def artifact(self, version: int, name: str = INT8) -> Path | None:
         """Return the path of a version's file, None if it is not there."""

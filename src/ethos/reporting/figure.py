@@ -29,6 +29,7 @@ class Format:
 FORMATS: dict[str, Format] = {
     "score": Format(3),
     "points": Format(2, "points", 100, signed=True),
+    "points_given": Format(2, "points", 100),
     "percent": Format(1, "%", 100),
     "percent_given": Format(1, "%"),
     "change": Format(1, "%", 100, signed=True),
@@ -42,6 +43,7 @@ FORMATS: dict[str, Format] = {
     "kib": Format(0, "KiB"),
     "kib_of_bytes": Format(0, "KiB", 1 / 1024),
     "mb": Format(1, "MB"),
+    "mb_fine": Format(2, "MB"),
     "mib": Format(0, "MiB"),
     "gmac": Format(3, "GMAC", 1e-9),
     "cycles": Format(0, "cycles"),

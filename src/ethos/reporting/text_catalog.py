@@ -12,6 +12,8 @@ from ethos.errors import unknown
 
 FOLDER = Path(__file__).with_name("texts")
 ENGLISH = "en"
+# stands around the names of parts while they are put in their places; no text holds it
+MARK = "\0"
 
 
 class Texts:
@@ -33,6 +35,11 @@ class Texts:
     def __call__(self, key: str, **values: object) -> str:
         """Return a text; KeyError if the catalogue lacks it."""
         return self._texts[key].format(**values)
+
+    def sentence(self, key: str, **parts: Any) -> tuple[Any, ...]:
+        """Return a text as the pieces of a cell, in which figures and facts stand for its placeholders."""
+        pieces = self(key, **{name: f"{MARK}{name}{MARK}" for name in parts}).split(MARK)
+        return tuple(parts[piece] if place % 2 else piece for place, piece in enumerate(pieces))
 
     def __contains__(self, key: str) -> bool:
         return key in self._texts

@@ -34,7 +34,7 @@ def hardware() -> dict[str, str]:
     import torch
 
     return {
-        "cpu": _cpu_model(),
+        "cpu": cpu_model(),
         "cores": str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()),
         "memory_mib": str(memory_limit() // MIB),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
@@ -52,7 +52,8 @@ def code_sha256() -> str:
     return digest.hexdigest()
 
 
-def _cpu_model() -> str:
+def cpu_model() -> str:
+    """Return what the processor calls itself."""
     try:
         lines = CPU_INFO.read_text(encoding="utf-8").splitlines()
     except OSError:

@@ -29,7 +29,7 @@ def steps(data: Mapping[str, Any]) -> Any:
             linestyle="none",
             label=plain(row["model"]),
         )
-    on = "measured on this CPU" if data["on"] == "cpu" else f"estimate by Vela for {data['on']}"
+    on = "measured on the CPU" if data["on"] == "cpu" else f"estimate by Vela for {data['on']}"
     finish(axes, plain(f"frames a second ({on})"), "mAP50 on the validation side (measured)", data["title"])
     axes.margins(x=0.12, y=0.15)
     axes.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))

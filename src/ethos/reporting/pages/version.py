@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ethos.registry.candidate import PRUNED
+from ethos.registry.records import PRUNE_RUN_TAG
 from ethos.reporting.blocks import Block, Heading, Link, Picture, Text
 from ethos.reporting.figure import ABSENT
 from ethos.reporting.pages import charts
@@ -19,7 +21,8 @@ from ethos.reporting.pages.common import (
     table,
 )
 from ethos.reporting.pages.detections import detections
-from ethos.reporting.pages.training import dead_share, run_link
+from ethos.reporting.pages.study import Study
+from ethos.reporting.pages.training import dead_share, run_address, run_link
 
 if TYPE_CHECKING:
     from ethos.registry.records import VersionRecord
@@ -40,6 +43,8 @@ def version_blocks(evidence: Evidence, texts: Texts, record: VersionRecord) -> l
         evidence.note(f"version/{record.version} (not ready)")
         blocks.append(Text(texts("version.not_ready"), "warning"))
     blocks += _training(evidence, texts, record)
+    if record.form == PRUNED:
+        blocks += _pruning(evidence, texts, record)
     blocks += [
         Heading(texts("version.scores")),
         protocol_text(evidence, record, texts),
@@ -63,6 +68,8 @@ def _identity(evidence: Evidence, texts: Texts, record: VersionRecord) -> Block:
         [texts("common.scenario"), in_use(evidence, record)],
         [texts("training.run"), run_link(evidence, record)],
     ]
+    if run_id := record.tags.get(PRUNE_RUN_TAG):
+        rows.append([texts("version.prune_run"), Link(run_id[:12], address=run_address(evidence, run_id))])
     for key, name in HASHES:
         rows.append([texts(f"version.{key}"), evidence.fact(f"{tag}{name}")])
     return table(evidence, [texts("version.what"), texts("version.value")], rows, texts("version.identity"))
@@ -86,7 +93,10 @@ def _training(evidence: Evidence, texts: Texts, record: VersionRecord) -> list[B
     run = evidence.read(f"run/{record.run_id}#metrics")
     if not run:
         return [heading, Text(texts("version.no_run"), "warning")]
-    blocks: list[Block] = [heading, _course(evidence, texts, record)]
+    blocks: list[Block] = [heading]
+    if record.form == PRUNED:
+        blocks.append(Text(texts("version.dense_training"), "note"))
+    blocks.append(_course(evidence, texts, record))
     if "map50" in run:
         name, caption = f"run-{record.run_id[:12]}-curves", texts("picture.version_curves", name=candidate_name(record))
         blocks.append(Picture(name, caption, "version_curves", charts.history(run)))
@@ -170,6 +180,16 @@ def _settings(evidence: Evidence, texts: Texts, record: VersionRecord) -> Block:
             rows.append([name, evidence.fact(f"{place}#params/{name}", optional=True), theirs])
     columns = [texts("training.setting"), texts("version.value"), texts("v3.recipe_column")]
     return table(evidence, columns, rows, texts("version.settings"))
+
+
+def _pruning(evidence: Evidence, texts: Texts, record: VersionRecord) -> list[Block]:
+    """Return how a pruned form was made from the trained network."""
+    study = Study(evidence, texts, record)
+    heading = Heading(texts("version.pruning"))
+    if not study.found:
+        return [heading, study.missing]
+    blocks = [heading, study.outcome(), study.table(), study.how()]
+    return [*blocks, Heading(texts("study.channels"), 3), study.channels()]
 
 
 # --- scores ----------------------------------------------------------------------------------------------------------
