@@ -170,6 +170,7 @@ def test_a_pruned_version_carries_its_study_plan_and_run(root: Path) -> None:
 
 
 def test_a_pruning_that_the_store_does_not_know_is_logged_again(root: Path) -> None:
+    write_run(root / "outputs", VARIANT)
     [record] = register_run(root, {VARIANT: {"form": "pruned"}})
     run = mlflow_client(root).get_run(record.tags["prune.run_id"])
     assert run.data.tags["ethos.original_run"] == PRUNE_RUN_ID
