@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -211,6 +212,7 @@ def test_pruning_by_cycles_reaches_its_goal_in_a_real_compile(tmp_path: Path) ->
     file = write_sketch(export_network(model, SIDE, tmp_path / "net.onnx"), tmp_path / "net.tflite")
     compiled = vela.compile_network(file, target("ethos-u55-256"), tmp_path / "vela")
     assert compiled.cycles["total"] <= 0.71 * options.totals["ethos-u55-256"]
+    assert pruned
     assert all(given % 16 == 0 for name, (_, given) in (pruned.widths or {}).items() if not name.endswith(".2"))
     assert parameters(model) < parameters(dense("level3", "relu"))
 
@@ -262,6 +264,36 @@ def test_a_goal_out_of_reach(small: Any) -> None:
             method()
 
 
+def test_the_largest_ratio_is_tried_before_uniform_pruning_gives_up(small: Any) -> None:
+    """A correction may show at last that only the largest ratio will do."""
+    cost, limits, calls = Macs(small), Limits(1, 0.75, small.full), []
+    most = {name: limits.nearest(name, width, 0.25 * width) for name, width in small.full.items()}
+    goal = Goal(cost, 1.3001 * cost.total(most))
+    plain = cost.of
+
+    def correct(_: dict[str, int]) -> None:
+        calls.append(1)
+        if len(calls) == 3:
+            cost.of = lambda *given: 1.3 * plain(*given)  # type: ignore[method-assign]
+            cost.forget()
+
+    assert uniform([goal], small.full, limits, correct) == most
+
+
+def test_a_goal_that_was_met_from_the_start_does_not_hinder_the_others(small: Any) -> None:
+    cost, channels, seen = Macs(small), Channels(small), []
+    goals = [Goal(cost, 0.7 * cost.total(small.full)), Goal(channels, channels.total(small.full))]
+    equal = Kept({name: np.ones(width) for name, width in small.full.items()})
+    chosen = by_worth(goals, small.full, equal, Limits(16, 0.75, small.full), correct=seen.append)
+    assert all(goal.met(chosen) for goal in goals)
+    assert len(seen) > 1
+
+
+def test_the_largest_ratio_leaves_whole_blocks() -> None:
+    # (1 - 0.7) * 160 is 48.000000000000007 in floating point
+    assert min(Limits(16, 0.7, {"a": 160}).choices("a", 160)) == 48
+
+
 def test_a_goal_that_is_met_already(small: Any) -> None:
     cost = Macs(small)
     with pytest.raises(SpecError, match="already met"):
@@ -277,6 +309,19 @@ def test_about_no_reduction_is_an_error(tmp_path: Path) -> None:
             1,
             tmp_path,
         )
+
+
+@pytest.mark.parametrize(("share", "left"), [(0.9, False), (0.5, True)], ids=["nothing-left", "next-goals"])
+def test_a_step_that_an_earlier_one_reached_is_passed_over(share: float, left: bool, tmp_path: Path) -> None:
+    model, made = network("level3", "relu"), architecture("level3", "relu")
+    first = aim(goals=(PruneGoal(quantity="macs", share=0.68),), method="importance")
+    shrink(model, made, first, 1, tmp_path)
+    before = parameters(model)
+    # 0.5 ** (2 / 4) is 0.707
+    options = Prune(goals=(PruneGoal(quantity="macs", share=share),), method="importance", steps=4)
+    found = shrink(model, made, replace(first, options=options), 2, tmp_path)
+    assert (found is not None) == left
+    assert (parameters(model) < before) == left
 
 
 def test_absolute_goals(tmp_path: Path) -> None:

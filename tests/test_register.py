@@ -34,7 +34,6 @@ BUNDLE = {
     "int8.tflite",
     "labels.txt",
     "manifest.json",
-    "metrics/against_dense.json",
     "metrics/fp32.json",
     "metrics/activations.json",
     "metrics/int8.json",

@@ -137,7 +137,7 @@ def test_the_korean_report_holds_the_same_numbers(report_project: Path) -> None:
 
 
 def test_the_pruning_page_shows_the_study_of_each_pruned_version(report_project: Path) -> None:
-    text = text_of(page(report_project, "pruning"))
+    text = re.sub(r" ([.,:])", r"\1", text_of(page(report_project, "pruning")))
     # 0.7 of the dense cycles, one point of mAP50
     assert "level4_leaky (pruned) +1.00 79.2 70.0 70.0 yes -" in text
     assert "Kept: step 1 of 2 taken. Why the schedule ended: mAP50 has fallen by 0.100, more than 0.02." in text
@@ -148,7 +148,6 @@ def test_the_pruning_page_shows_the_study_of_each_pruned_version(report_project:
     assert "ai-edge-litert 2.3.0 on Test CPU: threads 1, batch 1, int8, median of 30 runs" in text
     assert "realtime step 1, trained again balanced step 1, trained again accuracy dense" in text
     assert 'src="pictures/v3-pruning.svg"' in page(report_project, "pruning")
-    assert "1단계, 재학습 후" not in text
     write(report_project, "ko")
     assert "1단계, 재학습 후 1,500,000 0.120" in text_of(page(report_project, "pruning"))
 

@@ -44,7 +44,8 @@ class Limits:
 
     def choices(self, group: str, width: int) -> list[int]:
         """Return the widths that a group of `width` channels can be narrowed to, widest first."""
-        least = max(self.multiple, math.ceil((1 - self.max_ratio) * self.dense[group]))
+        # rounded, because 0.3 of 160 is a little more than 48 in floating point
+        least = max(self.multiple, math.ceil(round((1 - self.max_ratio) * self.dense[group], 6)))
         start = (width - 1) // self.multiple * self.multiple
         return [choice for choice in range(start, 0, -self.multiple) if choice >= least]
 
@@ -100,9 +101,9 @@ def uniform(
             low, high = (low, middle) if _all_met(goals, at(middle)) else (middle, high)
         correct(at(high))
     while not _all_met(goals, at(high)):
-        high += RATIO_STEP
-        if high > limits.max_ratio:
-            raise _out_of_reach(goals, at(limits.max_ratio))
+        if high >= limits.max_ratio:
+            raise _out_of_reach(goals, at(high))
+        high = min(high + RATIO_STEP, limits.max_ratio)
         correct(at(high))
     return at(high)
 
@@ -193,8 +194,9 @@ def _best_move(
 
 
 def _progress(goals: Sequence[Goal], whole: Sequence[float], widths: Widths) -> float:
-    """Return how much of the way to the farthest goal has been gone, 0 to 1."""
-    return min((most - goal.cost.total(widths)) / (most - goal.limit) for goal, most in zip(goals, whole, strict=True))
+    """Return how much of the way to the farthest goal has been gone, 0 to 1; some goals were met from the start."""
+    ways = [(goal, most) for goal, most in zip(goals, whole, strict=True) if most > goal.limit]
+    return min(((most - goal.cost.total(widths)) / (most - goal.limit) for goal, most in ways), default=1.0)
 
 
 def _all_met(goals: Sequence[Goal], widths: Mapping[str, int]) -> bool:

@@ -122,7 +122,11 @@ def run_schedule(
         outcome = _begin(dense, network, architecture, plan, dataset, scratch)
         for step in range(1, plan.options.steps + 1):
             work = _Work(plan, aim, dataset, scratch, step, show, checkpoints)
-            network, architecture, pruned_map50, scores = work.prune(network, architecture)
+            pruned = work.prune(network, architecture)
+            if pruned is None:
+                outcome.stopped = "all goals were reached"
+                break
+            network, architecture, pruned_map50, scores = pruned
             measured = measure(work.folder, scores, plan.imgsz, plan.targets, scratch)
             drop = outcome.dense.map50 - measured.map50
             iteration = Iteration(step, pruned_map50, measured, drop, drop <= plan.options.max_map50_drop)
@@ -177,13 +181,19 @@ class _Work:
 
     def prune(
         self, network: Network, architecture: Architecture
-    ) -> tuple[Network, Architecture, float, dict[str, float]]:
-        """Return the network after this step, its architecture, mAP50 before it was trained again, scores after."""
+    ) -> tuple[Network, Architecture, float, dict[str, float]] | None:
+        """Return the network after this step, its architecture, mAP50 before it was trained again, scores after.
+
+        None if there is nothing left to prune.
+        """
         plan = self.plan
         self.folder.mkdir()
         if plan.options.importance == "taylor":
             accumulate_gradients(network, architecture, plan.recovery, self.dataset, GRADIENT_BATCHES, plan.seed)
-        architecture = shrink(network, architecture, self.aim, self.step, self.scratch)
+        shrunk = shrink(network, architecture, self.aim, self.step, self.scratch)
+        if shrunk is None:
+            return None
+        architecture = shrunk
         parameters = _parameters(network)
         before = validate(network, architecture, plan.recovery, self.dataset)["map50"]
         for number in range(1, plan.options.recovery_rounds + 1):

@@ -67,8 +67,10 @@ class View:
     costs: dict[str, Cost]
 
 
-def shrink(network: Network, architecture: Architecture, aim: Aim, step: int, scratch: Path) -> Architecture:
-    """Prune a network in place by one step of the schedule; return its new architecture.
+def shrink(network: Network, architecture: Architecture, aim: Aim, step: int, scratch: Path) -> Architecture | None:
+    """Prune a network in place by one step of the schedule; return its new architecture, None if all goals are reached.
+
+    An earlier step may have gone farther than it had to, since channels go in blocks; the next goals then count.
 
     Args:
         network: The dense network or an earlier step's; with `importance: taylor` its parameters hold gradients.
@@ -82,7 +84,9 @@ def shrink(network: Network, architecture: Architecture, aim: Aim, step: int, sc
         ModelError: Nothing can be pruned, the goals cannot be reached, or about nothing would go.
     """
     view = look(network, aim, scratch)
-    goals = goals_of(view, aim, step)
+    goals = _goals_left(view, aim, step)
+    if not goals:
+        return None
     scores = score_channels(view.tracer, aim.options.importance)
     chosen = allocate(view, goals, aim, scores)
     _require_noticeable(view.structure.full, chosen)
@@ -143,6 +147,15 @@ def goals_of(view: View, aim: Aim, step: int) -> list[Goal]:
     if step == 1:
         check_goals([Goal(view.costs[name], aim.totals[name] * share) for name, share in wanted], view.structure.full)
     return [Goal(view.costs[name], aim.totals[name] * share ** (step / options.steps)) for name, share in wanted]
+
+
+def _goals_left(view: View, aim: Aim, step: int) -> list[Goal]:
+    """Return the goals of this step or the next one that the network does not meet; none if it meets the last."""
+    for number in range(step, aim.options.steps + 1):
+        goals = goals_of(view, aim, number)
+        if not all(goal.met(view.structure.full) for goal in goals):
+            return goals
+    return []
 
 
 def _share(goal: PruneGoal, aim: Aim) -> float:
