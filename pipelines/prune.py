@@ -33,7 +33,8 @@ def main(variant: str) -> None:
     dense = OUTPUTS / "models" / variant / "dense"
     dataset = read_json(OUTPUTS / "dataset" / "dataset.json")
     checkpoints = Checkpoints.of(
-        OUTPUTS / "checkpoints" / f"{variant}-{FORM}", made_of(plan, dataset, start=sha256_file(dense / WEIGHTS_FILE))
+        OUTPUTS / "checkpoints" / f"{variant}-{FORM}",
+        made_of(plan, dataset, code=("npu", "pruning"), start=sha256_file(dense / WEIGHTS_FILE)),
     )
     with (
         run_of(

@@ -15,7 +15,7 @@ from ethos.errors import SpecError
 from ethos.model.engine import prepare
 from ethos.model.levels import Architecture, build, resolve_level
 from ethos.model.weights import read_tensors
-from ethos.plan import train_plan
+from ethos.plan import start_plan, train_plan
 from ethos.specs import Qat
 from ethos.training.aware import train_by_recipe
 
@@ -83,6 +83,19 @@ def test_a_copy_shares_the_range() -> None:
     assert twin[0].high == 5.0
 
 
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16])
+def test_steps_are_exact_in_half_precision(kind: torch.dtype) -> None:
+    rounded = Rounded()
+    values = torch.linspace(-0.01, 0.03, 1001).to(kind)
+    for _ in range(3):
+        found = rounded.train()(values)
+    assert rounded.low is not None
+    assert rounded.low.dtype == torch.float32
+    assert found.dtype == kind
+    assert (found.float() - values.float()).abs().max() <= 0.04 / 255
+    assert 0.0 in found
+
+
 # --- networks --------------------------------------------------------------------------------------------------------
 
 
@@ -106,6 +119,20 @@ def test_a_rounded_network_keeps_its_state_and_nearly_its_output(level: str, act
         decoded, wanted = model.eval()(images)[0], plain(images)[0]
     assert torch.isfinite(decoded).all()
     assert (decoded - wanted).abs().mean() < 0.1 * wanted.std()
+
+
+def test_a_rounded_network_is_validated_in_half_precision() -> None:
+    """As a GPU does it; a channel of zeros, whose step no half can hold, is no reason for numbers that are none."""
+    model = build(architecture())
+    model.model[0].conv.weight.data[0] = 0.0
+    images = torch.rand(2, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
+    round_network(model, per_channel=True)
+    with torch.no_grad():
+        model.train()(images)
+        wanted = model.eval()(images)[0]
+        found = model.half()(images.half())[0].float()
+    assert torch.isfinite(found).all()
+    assert (found - wanted).abs().mean() < 0.05 * wanted.std()
 
 
 def test_the_recipe_adds_epochs_with_rounding(tiny_dataset: Path, smoke: Recipe, tmp_path: Path) -> None:
@@ -145,4 +172,15 @@ def test_weights_are_trained_as_they_are_exported(project: Path) -> None:
     assert str(caught.value) == (
         "specs/recipes/smoke.yaml: qat.per_channel is False, quantize.per_channel of variant 'level4_relu' is True\n"
         "  fix: train for the weights that are exported: make them the same"
+    )
+
+
+def test_a_warm_start_is_not_rounded(project: Path) -> None:
+    """Its weights are where trainings begin, so epochs of rounding there are refused, not left out."""
+    recipe = project / "specs" / "recipes" / "demo_warm_start.yaml"
+    recipe.write_text(recipe.read_text() + "qat: {epochs: 2, lr0: 0.0005}\n")
+    with pytest.raises(SpecError) as caught:
+        start_plan(catalog.load_params())
+    assert str(caught.value) == (
+        "specs/recipes/demo_warm_start.yaml: a warm start cannot have 'qat'\n  fix: remove 'qat' from it"
     )

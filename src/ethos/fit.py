@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ethos.compress.convert import export_onnx, onnx_to_saved_model, to_tflite
+from ethos.compress.convert import SELF_CHECK_IMAGES, export_onnx, onnx_to_saved_model, to_tflite
 from ethos.compress.integer import to_int8
 from ethos.compress.ranges import observe
 from ethos.errors import ModelError
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 SEED = 0
-# onnx2tf checks its own conversion on this many images
-SELF_CHECK_IMAGES = 20
 # ranges of random maps need few images, and mean nothing for accuracy
 CALIBRATION_IMAGES = 2
 BUDGETS = {"sram_kib": "SRAM", "dram_kib": "DRAM", "flash_kib": "flash"}

@@ -74,7 +74,8 @@ def start_plan(params: Params) -> StartPlan:
     """Return where the run's weights come from.
 
     Raises:
-        SpecError: The run's recipe, or what its warm start names, is unknown or malformed.
+        SpecError: The run's recipe, or what its warm start names, is unknown or malformed, or asks of a warm start what
+            only a variant's training does.
     """
     weights = _training(params.recipe).weights
     if weights.level is None or weights.activation is None or weights.recipe is None:
@@ -85,10 +86,11 @@ def start_plan(params: Params) -> StartPlan:
             f"specs/recipes/{warm_up.name}.yaml: a warm start cannot itself need a warm start",
             "let its weights come from scratch, official or path",
         )
-    if warm_up.teacher is not None:
-        raise SpecError(
-            f"specs/recipes/{warm_up.name}.yaml: a warm start cannot have a teacher", "remove 'teacher' from it"
-        )
+    for key, what in (("teacher", "a teacher"), ("qat", "'qat'")):
+        if getattr(warm_up, key) is not None:
+            raise SpecError(
+                f"specs/recipes/{warm_up.name}.yaml: a warm start cannot have {what}", f"remove '{key}' from it"
+            )
     architecture = _architecture(params, weights.level, weights.activation)
     return StartPlan(weights=weights, seed=params.seed, architecture=architecture, warm_up=warm_up)
 

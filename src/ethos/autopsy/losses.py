@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from ethos.errors import ModelError
+from ethos.evaluation.bootstrap import FIGURES
 from ethos.evaluation.detect import ImageResult, place_labels, read_image
 from ethos.evaluation.metrics import score
 from ethos_runtime.decode import decode, letterbox, nms
@@ -26,7 +27,6 @@ Mix = Literal["fp32", "int8", "box", "class"]
 QUANTIZED: dict[Mix, tuple[str, ...]] = {"fp32": (), "int8": ("box", "class"), "box": ("box",), "class": ("class",)}
 SIZES = ("small", "medium", "large")
 SAME_OBJECT_IOU = 0.5
-FIGURES = ("map50", "map50_95")
 
 
 def detect_mixed(

@@ -9,10 +9,11 @@ import numpy as np
 
 from ethos.autopsy.advice import suggestions
 from ethos.autopsy.layers import compare_layers
-from ethos.autopsy.losses import FIGURES, by_branch, by_class, by_size, detect_mixed
+from ethos.autopsy.losses import by_branch, by_class, by_size, detect_mixed
 from ethos.compress.checks import require_integer
 from ethos.compress.quantize import CONTRACT_FILE, FLOAT_FILE, INT8_FILE, ONNX_FILE
 from ethos.errors import ModelError
+from ethos.evaluation.bootstrap import FIGURES
 from ethos.evaluation.detect import read_image
 from ethos.evaluation.evaluate import protocol_of
 from ethos.evaluation.metrics import score

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from ethos.data.manifest import ImageRow
 
 MINIMUM = 16
-IMAGE_SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".webp"}
 
 
 def choose(folder: Path, count: int, source: str | None = None) -> list[ImageRow]:
@@ -89,7 +88,7 @@ def load(rows: Sequence[ImageRow], imgsz: tuple[int, int]) -> NDArray[np.float32
 
 def _listed(source: Path) -> list[ImageRow]:
     """Return the images of a folder, or of a list whose entries are relative to its own place."""
-    from ethos.data.manifest import ImageRow
+    from ethos.data.manifest import IMAGE_SUFFIXES, ImageRow
 
     if source.is_dir():
         paths = sorted(path for path in source.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ethos import catalog
-from ethos.data.describe import DATASET_FILE
 from ethos.data.folder import read_names
 from ethos.data.guard import run_checks
+from ethos.data.manifest import DATASET_FILE
 from ethos.data.source import materialise
 from ethos.files import read_json
 from ethos.specs import Dataset, FolderSource, Split

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from ethos.data.data_file import DATA_FILE
-from ethos.data.manifest import ALL_SIDES, SIDES
+from ethos.data.manifest import ALL_SIDES, DATASET_FILE, SIDES
 from ethos.files import sha256_file, sha256_json, write_json
 from ethos.specs import DrawnSource
 
@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
     from ethos.data.manifest import ImageRow
     from ethos.specs import Dataset
-
-DATASET_FILE = "dataset.json"
 
 
 def lineage(dataset: Dataset) -> str:

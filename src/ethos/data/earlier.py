@@ -6,9 +6,9 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from ethos.data.describe import DATASET_FILE, lineage
+from ethos.data.describe import lineage
 from ethos.data.found import in_project
-from ethos.data.manifest import MANIFEST_FILE, SIDES, Side, read_manifest
+from ethos.data.manifest import DATASET_FILE, MANIFEST_FILE, SIDES, Side, read_manifest
 from ethos.data.split import Item
 from ethos.errors import DataError, SpecError
 from ethos.files import read_json

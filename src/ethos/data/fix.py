@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ethos import catalog
-from ethos.data.describe import DATASET_FILE
+from ethos.data.manifest import DATASET_FILE
 from ethos.data.repairs import REPAIRS, repair
 from ethos.errors import DataError
 from ethos.files import read_json

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ethos.data.data_file import DATA_FILE, class_names, read_data_file
-from ethos.data.found import IMAGE_SUFFIXES, Found, in_project, inside_files
+from ethos.data.found import Found, in_project, inside_files
+from ethos.data.manifest import IMAGE_SUFFIXES
 from ethos.errors import DataError
 from ethos.specs import FolderSource
 

@@ -12,8 +12,6 @@ from ethos.errors import DataError, SpecError
 if TYPE_CHECKING:
     from ethos.data.manifest import Side
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
-
 
 @dataclass(frozen=True)
 class Found:

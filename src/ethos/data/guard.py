@@ -6,9 +6,9 @@ import csv
 from typing import TYPE_CHECKING, Any
 
 from ethos.data.checks import CHECKS, sentence
-from ethos.data.describe import DATASET_FILE
 from ethos.data.expectations import Expected, Outcome, Subject, evaluate
 from ethos.data.facts import Facts, gather
+from ethos.data.manifest import DATASET_FILE
 from ethos.errors import DataError, unknown
 from ethos.files import read_json
 

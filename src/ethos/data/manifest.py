@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 Side = Literal["train", "val", "test"]
 SIDES: tuple[Side, ...] = ("train", "val")  # of the split; a test side that the source has stays apart
 ALL_SIDES: tuple[Side, ...] = get_args(Side)
-MANIFEST_FILE = "manifest.csv"
+MANIFEST_FILE, DATASET_FILE = "manifest.csv", "dataset.json"
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
 COLUMNS = ("image", "split", "sha256", "width", "height", "boxes", "group", "look")
 
 

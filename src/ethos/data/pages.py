@@ -14,11 +14,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import ImageDraw, ImageOps
 
-from ethos.data.describe import DATASET_FILE
 from ethos.data.drawings import class_bars, position_maps, size_maps
 from ethos.data.image import FAILURES, open_image
 from ethos.data.labels import read_labels
-from ethos.data.manifest import ALL_SIDES, ImageRow, Side, read_manifest
+from ethos.data.manifest import ALL_SIDES, DATASET_FILE, ImageRow, Side, read_manifest
 from ethos.data.split import RELATIONS, Item, counterparts
 from ethos.files import read_json, write_text
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from ethos.data.found import IMAGE_SUFFIXES, Found, inside_files, side_of
+from ethos.data.found import Found, inside_files, side_of
+from ethos.data.manifest import IMAGE_SUFFIXES
 from ethos.errors import DataError
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import numpy as np
 
 from ethos.data.data_file import class_names, read_data_file
 from ethos.data.labels import read_labels
-from ethos.data.manifest import MANIFEST_FILE, read_manifest
+from ethos.data.manifest import DATASET_FILE, IMAGE_SUFFIXES, MANIFEST_FILE, read_manifest
 from ethos.errors import DataError, unknown
 from ethos.evaluation.protocol import NOTHING
 from ethos.files import read_json, sha256_file, sha256_json
@@ -19,9 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
     from numpy.typing import NDArray
-
-DATASET_FILE = "dataset.json"
-IMAGE_SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
+from ethos.data.manifest import IMAGE_SUFFIXES
 from ethos.errors import DataError
 from ethos.evaluation.detect import read_image
 from ethos.evaluation.draw import draw
 from ethos.evaluation.predictors import content_of, open_predictor
-from ethos.evaluation.samples import IMAGE_SUFFIXES
 from ethos.files import new_folder, sha256_file, write_json
 from ethos_runtime.decode import letterbox, to_source
 

@@ -138,7 +138,7 @@ def some_images(folder_or_file: Path) -> tuple[Path, ...]:
     Raises:
         DataError: There is none.
     """
-    from ethos.evaluation.samples import IMAGE_SUFFIXES
+    from ethos.data.manifest import IMAGE_SUFFIXES
 
     if folder_or_file.is_file():
         return (folder_or_file,)

@@ -6,6 +6,7 @@ import operator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ethos.catalog import POLICY_FILE
 from ethos.errors import SpecError, unknown
 from ethos.registry.records import FIGURES, INTERVAL_BOUNDS, figure, interval
 from ethos.specs import GATE
@@ -15,8 +16,6 @@ if TYPE_CHECKING:
 
     from ethos.registry.records import VersionRecord
     from ethos.specs import Policy, Scenario
-
-WHERE = "registry/policy.yaml"
 
 OPERATORS: dict[str, Callable[[float, float], bool]] = {
     "<=": operator.le,
@@ -68,11 +67,11 @@ def find_scenario(policy: Policy, name: str) -> Scenario:
         SpecError: There is no such scenario; the nearest names are listed.
     """
     if name not in policy.scenarios:
-        raise unknown("scenario", name, policy.scenarios, where=WHERE)
+        raise unknown("scenario", name, policy.scenarios, where=POLICY_FILE)
     return policy.scenarios[name]
 
 
-def parse_gate(text: str, where: str = WHERE) -> Gate:
+def parse_gate(text: str, where: str = POLICY_FILE) -> Gate:
     """Return the gate that a policy writes as `FIGURE OPERATOR LIMIT [UNIT]`.
 
     Raises:
@@ -92,7 +91,7 @@ def parse_gate(text: str, where: str = WHERE) -> Gate:
 
 def gates(name: str, scenario: Scenario) -> tuple[Gate, ...]:
     """Return the gates of a scenario; SpecError as `parse_gate`."""
-    return tuple(parse_gate(text, f"{WHERE}: scenario {name}") for text in scenario.gates)
+    return tuple(parse_gate(text, f"{POLICY_FILE}: scenario {name}") for text in scenario.gates)
 
 
 def check(policy: Policy) -> None:
@@ -102,7 +101,7 @@ def check(policy: Policy) -> None:
         objective = scenario.objective
         for wanted in (objective.minimise, objective.maximise, objective.tie_break):
             if wanted is not None:
-                figure(wanted, f"{WHERE}: scenario {name}: objective")
+                figure(wanted, f"{POLICY_FILE}: scenario {name}: objective")
 
 
 def ranked(records: Sequence[VersionRecord], scenario: Scenario) -> tuple[list[VersionRecord], list[VersionRecord]]:

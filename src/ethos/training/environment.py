@@ -43,11 +43,11 @@ def hardware() -> dict[str, str]:
 
 
 @cache
-def code_sha256() -> str:
-    """Return one hash over the source files that make a network and train it."""
+def code_sha256(beside: tuple[str, ...] = ()) -> str:
+    """Return one hash over the source files that make a network and train it, and those of the packages `beside`."""
     root = Path(ethos.__file__).parent
     digest = hashlib.sha256()
-    for file in sorted(path for name in CODE for path in (root / name).rglob("*.py")):
+    for file in sorted(path for name in (*CODE, *beside) for path in (root / name).rglob("*.py")):
         digest.update(f"{file.relative_to(root)}\n".encode() + file.read_bytes())
     return digest.hexdigest()
 
@@ -62,19 +62,20 @@ def cpu_model() -> str:
     return next(named, platform.machine())
 
 
-def made_of(plan: Spec, dataset: Mapping[str, Any], **files: str | None) -> dict[str, Any]:
+def made_of(plan: Spec, dataset: Mapping[str, Any], code: tuple[str, ...] = (), **files: str | None) -> dict[str, Any]:
     """Return all that determines a training: plan, data, code, versions, and hashes of the files that it begins with.
 
     Args:
         plan: The plan of a stage that trains.
         dataset: The data set's record, dataset.json.
+        code: Packages of the project, beside those that train, whose code decides what is trained.
         files: SHA-256 of starting weights and teacher, None where there is none.
     """
     return {
         "plan": plan.model_dump(mode="json"),
         "dataset_sha256": dataset["sha256"],
         "split_sha256": dataset["split_sha256"],
-        "code_sha256": code_sha256(),
+        "code_sha256": code_sha256(code),
         "versions": versions(),
         **files,
     }

@@ -3,6 +3,7 @@
 Weights and activations are rounded on the way forward and gradients pass as if they were not (the straight-through
 estimator, Jacob et al. 2018, https://arxiv.org/abs/1712.05877). Batch norm is folded with its running figures, as it is
 for export. The network keeps its parameters and their names: what is trained is exported and calibrated as any other.
+Ranges and steps are float32 also where the network computes in half precision: there a step may be 0.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ class Rounded(nn.Module):
         return torch.fake_quantize_per_tensor_affine(values, scale, zero, LOWEST, HIGHEST)
 
     def _follow(self, values: Tensor) -> None:
-        low, high = values.amin(), values.amax()
+        low, high = values.amin().float(), values.amax().float()
         if self.low is None or self.high is None:
             self.low, self.high = low, high
         else:
@@ -68,9 +69,9 @@ class RoundedConv(Conv):  # type: ignore[misc]
 
     def forward(self, images: Tensor) -> Tensor:
         """Map [b, c1, h, w] to [b, c2, h, w]."""
-        gain = self.bn.weight / torch.sqrt(self.bn.running_var + self.bn.eps)
-        weights = round_weights(self.conv.weight * gain[:, None, None, None], self.per_channel, self.parts)
-        bias = self.bn.bias - self.bn.running_mean * gain
+        gain = self.bn.weight.float() / torch.sqrt(self.bn.running_var.float() + self.bn.eps)
+        weights = round_weights(self.conv.weight.float() * gain[:, None, None, None], self.per_channel, self.parts)
+        bias = self.bn.bias.float() - self.bn.running_mean.float() * gain
         result: Tensor = self.rounded(self.act(_convolve(self.conv, images, weights, bias)))
         return result
 
@@ -83,13 +84,13 @@ class RoundedConv2d(nn.Conv2d):
 
     def forward(self, images: Tensor) -> Tensor:
         """Map [b, c1, h, w] to [b, c2, h, w]."""
-        weights = round_weights(self.weight, self.per_channel)
+        weights = round_weights(self.weight.float(), self.per_channel)
         result: Tensor = self.rounded(_convolve(self, images, weights, self.bias))
         return result
 
 
 def round_weights(weights: Tensor, per_channel: bool, parts: int = 1) -> Tensor:
-    """Return weights [out, in, h, w] rounded to int8, with a scale for each output channel or for the whole.
+    """Return float32 weights [out, in, h, w] rounded to int8, with a scale for each output channel or for the whole.
 
     Args:
         weights: The weights.
@@ -146,4 +147,6 @@ def _rounds_sum(rounded: Rounded) -> Callable[[nn.Module, Any, Tensor], Tensor]:
 
 
 def _convolve(conv: nn.Conv2d, images: Tensor, weights: Tensor, bias: Tensor | None) -> Tensor:
-    return functional.conv2d(images, weights, bias, conv.stride, conv.padding, conv.dilation, conv.groups)
+    kind = conv.weight.dtype
+    bias = None if bias is None else bias.to(kind)
+    return functional.conv2d(images, weights.to(kind), bias, conv.stride, conv.padding, conv.dilation, conv.groups)

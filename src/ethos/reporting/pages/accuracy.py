@@ -9,6 +9,7 @@ from ethos.reporting.figure import ABSENT
 from ethos.reporting.pages import charts
 from ethos.reporting.pages.common import (
     PRECISIONS,
+    SCORES,
     attribution,
     candidate_name,
     nothing_registered,
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from ethos.reporting.text_catalog import Texts
 
 SIZES = ("small", "medium", "large")
-SCORES = ("map50", "map50_95", "precision", "recall")
 
 
 def accuracy_page(evidence: Evidence, texts: Texts) -> list[Block]:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     Builder = Callable[[Evidence, Texts], list[Block]]
 
 PRECISIONS = ("fp32", "int8")
+SCORES = ("map50", "map50_95", "precision", "recall")
 
 
 def table(

@@ -58,8 +58,7 @@ def detections(evidence: Evidence, texts: Texts, record: VersionRecord) -> Pictu
 @cache
 def _samples(folder: Path, split_sha256: str) -> list[dict[str, Any]]:
     """Return the validation images with most boxes, the first by hash among equals; none of another split."""
-    from ethos.data.manifest import MANIFEST_FILE, read_manifest
-    from ethos.evaluation.samples import DATASET_FILE
+    from ethos.data.manifest import DATASET_FILE, MANIFEST_FILE, read_manifest
     from ethos.files import read_json
 
     if not (folder / MANIFEST_FILE).is_file() or read_json(folder / DATASET_FILE)["split_sha256"] != split_sha256:

@@ -12,6 +12,7 @@ from ethos.reporting.pages import charts
 from ethos.reporting.pages.accuracy import row_of
 from ethos.reporting.pages.common import (
     PRECISIONS,
+    SCORES,
     attribution,
     candidate_name,
     document_of,
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from ethos.reporting.evidence import Evidence
     from ethos.reporting.text_catalog import Texts
 
-SCORES = ("map50", "map50_95", "precision", "recall")
 LOSSES = [f"{side}_{loss}_loss" for side in ("train", "val") for loss in charts.LOSSES]
 CLASS_FIGURES = ("map50", "map50_95", "precision", "recall", "f1")
 
