@@ -122,7 +122,10 @@ class Candidate:
 
     @property
     def sha256(self) -> str:
-        """Return what makes two candidates the same: bytes, specs, protocol of the scores and compiled files."""
+        """Return what makes two candidates the same: bytes, specs, protocol of the scores and compiled files.
+
+        For a pruned one, how it compares with the dense form is part of it.
+        """
         compiled = {target: report.get("compiled", {}).get("sha256") for target, report in self.npu["targets"].items()}
         return sha256_json(
             {
@@ -131,6 +134,7 @@ class Candidate:
                 "form": self.form,
                 "protocol": self.protocol["sha256"],
                 "compiled": compiled,
+                **({"against_dense": against_dense(self)} if self.pruning else {}),
             }
         )
 
