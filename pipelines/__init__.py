@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ethos.errors import EthosError
+from ethos.errors import EthosError, told
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,7 +23,10 @@ def run(main: Callable[..., None]) -> int:
     """Call a stage with the command line's arguments; return the exit code, with an error's text on stderr."""
     try:
         main(*sys.argv[1:])
-    except EthosError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return error.exit_code
+    except (EthosError, OSError) as error:
+        known = told(error)
+        if known is None:
+            raise
+        sys.stderr.write(f"error: {known}\n")
+        return known.exit_code
     return 0

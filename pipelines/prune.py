@@ -27,11 +27,11 @@ FORM = "pruned"
 def main(variant: str) -> None:
     """Write outputs/models/VARIANT/pruned and outputs/prune/VARIANT."""
     plan = read_plan(OUTPUTS / "plan" / variant / "prune.yaml", PrunePlan)
-    parent = read_json(OUTPUTS / "train" / variant / "run.json")["run_id"]
+    parent = read_json(OUTPUTS / "train" / variant / "run.json", "run_id")["run_id"]
     tracking = open_tracking(catalog.load_params().registry.experiment)
     tags = {"variant": variant, "form": FORM}
     dense = OUTPUTS / "models" / variant / "dense"
-    dataset = read_json(OUTPUTS / "dataset" / "dataset.json")
+    dataset = read_json(OUTPUTS / "dataset" / "dataset.json", "sha256", "split_sha256")
     checkpoints = Checkpoints.of(
         OUTPUTS / "checkpoints" / f"{variant}-{FORM}",
         made_of(plan, dataset, code=("npu", "pruning"), start=sha256_file(dense / WEIGHTS_FILE)),

@@ -18,7 +18,7 @@ from pipelines import OUTPUTS, run
 def main() -> None:
     """Write outputs/start."""
     plan = read_plan(OUTPUTS / "plan" / "start" / "start.yaml", StartPlan)
-    dataset = read_json(OUTPUTS / "dataset" / "dataset.json")
+    dataset = read_json(OUTPUTS / "dataset" / "dataset.json", "sha256", "split_sha256")
     if plan.warm_up is None:
         with new_folder(OUTPUTS / "start") as folder:
             make_start(plan, OUTPUTS / "dataset", folder)

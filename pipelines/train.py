@@ -41,7 +41,7 @@ def main(variant: str) -> None:
     if plan.from_start:
         tensors, start = start_for(OUTPUTS / "start", plan.architecture, OUTPUTS / "dataset", plan.recipe.imgsz)
     teacher = OUTPUTS / "teacher" / variant / "network" if plan.teacher else None
-    dataset = read_json(OUTPUTS / "dataset" / "dataset.json")
+    dataset = read_json(OUTPUTS / "dataset" / "dataset.json", "sha256", "split_sha256")
     taught = sha256_file(teacher / WEIGHTS_FILE) if teacher else None
     checkpoints = Checkpoints.of(
         OUTPUTS / "checkpoints" / variant, made_of(plan, dataset, start=start.get("sha256"), teacher=taught)

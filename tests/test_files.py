@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from ethos.errors import DamagedFile, ModelError, told
 from ethos.files import CHUNK_BYTES, new_file, new_folder, read_json, sha256_file, sha256_json, write_json, write_text
 
 if TYPE_CHECKING:
@@ -89,3 +90,48 @@ def test_a_failed_folder_leaves_the_old_one_and_nothing_else(tmp_path: Path) -> 
         fill_half(path)
     assert [entry.name for entry in path.iterdir()] == ["old"]
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "not a readable JSON document: Expecting value: line 1 column 1 (char 0)"),
+        (b"\xff\xfe", "not a readable JSON document: 'utf-8' codec can't decode byte 0xff in position 0"),
+        (b"[]", "a JSON object was expected, got list"),
+        (b'{"schema": 1}', "has no key 'name'"),
+    ],
+    ids=["empty", "bytes", "list", "key"],
+)
+def test_a_damaged_document_is_told_with_its_path(tmp_path: Path, content: bytes, message: str) -> None:
+    (tmp_path / "a.json").write_bytes(content)
+    with pytest.raises(DamagedFile) as caught:
+        read_json(tmp_path / "a.json", "schema", "name")
+    assert caught.value.message.startswith(f"{tmp_path / 'a.json'}: {message}")
+    assert caught.value.exit_code == 1
+
+
+def test_what_the_system_refuses_is_told_with_its_path(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match="File exists") as caught:
+        write_text(tmp_path / "file" / "a.txt", "a")
+    refused = told(caught.value)
+    assert refused is not None
+    assert refused.message == f"{tmp_path / 'file'}: is a file, a folder was expected"
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(IsADirectoryError) as folder:
+        write_text(tmp_path / "folder", "a")
+    refused = told(folder.value)
+    assert refused is not None
+    assert refused.message == f"{tmp_path / 'folder'}: is a folder, a file was expected"
+    with pytest.raises(FileNotFoundError) as missing:
+        read_json(tmp_path / "none.json")
+    refused = told(missing.value)
+    assert refused is not None
+    assert refused.message == f"{tmp_path / 'none.json'}: no such file or directory"
+
+
+def test_mistakes_of_the_program_are_not_told_as_the_users() -> None:
+    assert told(KeyError("a")) is None
+    assert told(OSError("no file is named")) is None
+    ours = ModelError("a", "b")
+    assert told(ours) is ours

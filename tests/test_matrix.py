@@ -163,7 +163,7 @@ def test_the_attention_is_what_large_networks_differ_in() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        pytest.param("{", "cannot be read as JSON", id="no JSON"),
+        pytest.param("{", "not a readable JSON document", id="no JSON"),
         pytest.param("[]", "is no analysis", id="another document"),
         pytest.param('{"file": "a"}', "is no analysis", id="half a report"),
         pytest.param(None, "no such file", id="missing"),

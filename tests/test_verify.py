@@ -17,7 +17,7 @@ from torch import nn
 from ethos.compress.convert import export_onnx, onnx_to_saved_model, to_tflite
 from ethos.compress.integer import to_int8
 from ethos.compress.ranges import observe
-from ethos.errors import ModelError, SpecError
+from ethos.errors import DamagedFile, ModelError, SpecError
 from ethos.files import sha256_file
 from ethos.model.census import Node, census, onnx_nodes, prelu
 from ethos.model.head import output_names, to_export_form
@@ -239,7 +239,7 @@ def test_a_compiled_file_is_refused(tmp_path: Path) -> None:
 def test_a_damaged_record_is_named(tmp_path: Path) -> None:
     small_network().write(tmp_path / "int8.tflite")
     (tmp_path / "quantize.json").write_text("{")
-    with pytest.raises(SpecError, match=r"quantize\.json: not a readable JSON file"):
+    with pytest.raises(DamagedFile, match=r"quantize\.json: not a readable JSON document"):
         verify_file(tmp_path / "int8.tflite")
 
 

@@ -36,6 +36,10 @@ class SpecError(EthosError):
     exit_code = 2
 
 
+class DamagedFile(EthosError, ValueError):
+    """A file that the project wrote is not what it should be."""
+
+
 class DataError(EthosError):
     """The data set is missing, unreadable or breaks a check."""
 
@@ -60,6 +64,25 @@ class NothingSelectable(EthosError):
     """No registered version passes a scenario's gates."""
 
     exit_code = 3
+
+
+def told(error: Exception) -> EthosError | None:
+    """Return an error as one that a user can act on: our own, or a file that the operating system refused.
+
+    None if it is neither, and so a mistake of the program.
+    """
+    if isinstance(error, EthosError):
+        return error
+    if not isinstance(error, OSError) or error.filename is None:
+        return None
+    # where a file was to be renamed, the place that it was to take
+    place = error.filename2 or error.filename
+    if isinstance(error, FileExistsError | NotADirectoryError):
+        return EthosError(f"{place}: is a file, a folder was expected", "name another place")
+    if isinstance(error, IsADirectoryError):
+        return EthosError(f"{place}: is a folder, a file was expected", "name a file")
+    reason = (error.strerror or type(error).__name__).lower()
+    return EthosError(f"{place}: {reason}", "check that it exists, may be read and written, and has space")
 
 
 def unknown(kind: str, name: str, known: Iterable[str], where: str = "") -> SpecError:

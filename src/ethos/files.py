@@ -11,10 +11,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ethos.errors import DamagedFile
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 CHUNK_BYTES = 1 << 20
+MAKE_AGAIN = "remove it and let the stage that writes it run again: dvc repro"
 
 
 def sha256_file(path: Path) -> str:
@@ -37,9 +40,22 @@ def shown(path: Path | str) -> str:
     return os.path.relpath(path) if Path(path).is_relative_to(Path.cwd()) else str(path)
 
 
-def read_json(path: Path) -> Any:
-    """Return the JSON document in `path`."""
-    return json.loads(path.read_text(encoding="utf-8"))
+def read_json(path: Path, *keys: str) -> Any:
+    """Return the JSON document in `path`; with `keys`, it must be an object that has them.
+
+    Raises:
+        DamagedFile: It is no JSON document, or another than was asked for.
+        OSError: There is no such file, or it cannot be read.
+    """
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DamagedFile(f"{shown(path)}: not a readable JSON document: {error}", MAKE_AGAIN) from None
+    if keys and not isinstance(document, dict):
+        raise DamagedFile(f"{shown(path)}: a JSON object was expected, got {type(document).__name__}", MAKE_AGAIN)
+    if missing := [key for key in keys if key not in document]:
+        raise DamagedFile(f"{shown(path)}: has no key '{missing[0]}'", MAKE_AGAIN)
+    return document
 
 
 def write_json(path: Path, value: Any) -> None:

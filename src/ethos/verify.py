@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ethos import catalog
-from ethos.errors import ModelError, SpecError, some_of
+from ethos.errors import ModelError, some_of
 from ethos.files import read_json, sha256_file
 from ethos.model.activations import ACTIVATIONS, activation_uses
 from ethos.model.census import LayerUse, census, count, onnx_nodes
@@ -114,10 +114,7 @@ def _recorded(path: Path) -> tuple[dict[str, Any] | None, str]:
         beside = path.parent / name
         if not beside.is_file():
             continue
-        try:
-            document = read_json(beside)
-        except ValueError as error:
-            raise SpecError(f"{beside}: not a readable JSON file: {error}", "make or fetch it again") from None
+        document = read_json(beside)
         if not isinstance(document, dict) or not document.get("activation"):
             continue
         if document.get("files", {}).get(path.name, {}).get("sha256") == sha256_file(path):

@@ -80,7 +80,7 @@ def autopsy(folder: Path, data: SampleSet, params: ProtocolParams) -> dict[str, 
 
 def _made(folder: Path) -> dict[str, Any]:
     """Return how the file was quantized, as far as that was recorded."""
-    record = read_json(folder / "quantize.json") if (folder / "quantize.json").is_file() else {}
+    record = read_json(folder / "quantize.json", "schema") if (folder / "quantize.json").is_file() else {}
     return {
         "per_channel": record.get("per_channel", True),
         "ranges": record.get("ranges", "min_max"),

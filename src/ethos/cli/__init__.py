@@ -21,7 +21,7 @@ from ethos.cli.report import report, ui
 from ethos.cli.run import init, summary
 from ethos.cli.score import evaluate
 from ethos.cli.speed import bench
-from ethos.errors import EthosError
+from ethos.errors import EthosError, told
 
 app = typer.Typer(
     name="ethos",
@@ -49,11 +49,12 @@ def main() -> None:
         sys.argv.remove("--traceback")
     try:
         app()
-    except EthosError as error:
-        if show_traceback:
+    except (EthosError, OSError) as error:
+        known = told(error)
+        if show_traceback or known is None:
             raise
-        typer.echo(f"error: {error}", err=True)
-        raise SystemExit(error.exit_code) from None
+        typer.echo(f"error: {known}", err=True)
+        raise SystemExit(known.exit_code) from None
     finally:
         # the last garbage collection walks all that was imported, which takes longer than some commands
         gc.freeze()

@@ -49,7 +49,7 @@ def _record(folder: Path) -> tuple[dict[str, Any], list[Any]]:
 
     if not (folder / RECORD).is_file():
         raise ModelError(f"{shown(folder)}: no {RECORD}", "run: dvc repro quantize")
-    record = read_json(folder / RECORD)
+    record = read_json(folder / RECORD, "schema")
     if "sizes" not in record:
         raise ModelError(f"{shown(folder / RECORD)}: was written by an earlier version", "run: dvc repro quantize")
     return record, record_tables(record)

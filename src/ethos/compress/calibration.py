@@ -93,7 +93,10 @@ def _listed(source: Path) -> list[ImageRow]:
     if source.is_dir():
         paths = sorted(path for path in source.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
     elif source.is_file():
-        lines = source.read_text(encoding="utf-8").splitlines()
+        try:
+            lines = source.read_text(encoding="utf-8").splitlines()
+        except UnicodeDecodeError:
+            raise SpecError(f"{source}: not a text file", "list one image a line, or name a folder of images") from None
         paths = [source.parent / line.strip() for line in lines if line.strip()]
     else:
         raise SpecError(f"quantize.calibration_from: no folder or file {source}", "correct the path")

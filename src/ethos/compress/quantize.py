@@ -113,7 +113,8 @@ def quantize(model_folder: Path, dataset: Path, imgsz: int, options: Quantize, i
 
 def _exported(model_folder: Path, dataset: Path) -> Exported:
     model, architecture = load_model(model_folder)
-    classes = read_json(dataset / "dataset.json")["classes"] if (dataset / "dataset.json").is_file() else None
+    record = dataset / "dataset.json"
+    classes = read_json(record, "classes")["classes"] if record.is_file() else None
     if classes is not None and tuple(classes) != architecture.names:
         raise ModelError(
             f"{model_folder}: detects {len(architecture.names)} classes, the data set {dataset} has {len(classes)}"

@@ -54,7 +54,7 @@ def using(name: str | None, source: Path | None, materialised: Path) -> Iterator
     """
     dataset = as_it_is(source, name) if source else catalog.load("dataset", name or catalog.load_params().dataset)
     record = materialised / DATASET_FILE
-    if not source and record.is_file() and read_json(record)["name"] == dataset.name:
+    if not source and record.is_file() and read_json(record, "name")["name"] == dataset.name:
         yield materialised, dataset
         return
     with tempfile.TemporaryDirectory(prefix="ethos-check-") as scratch:

@@ -30,7 +30,7 @@ def fix_data(name: str | None, materialised: Path, only: Sequence[str], dry_run:
     """
     dataset = catalog.load("dataset", name or catalog.load_params().dataset)
     record = materialised / DATASET_FILE
-    held = read_json(record)["name"] if record.is_file() else None
+    held = read_json(record, "name", "sha256")["name"] if record.is_file() else None
     if held != dataset.name:
         what = f"holds '{held}'" if held else "holds no data set"
         raise DataError(f"{materialised}: {what}, not '{dataset.name}'", "run `dvc repro dataset` first")

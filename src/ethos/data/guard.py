@@ -56,7 +56,7 @@ def run_checks(
     return {
         "schema": 1,
         "dataset": dataset.name,
-        "sha256": read_json(folder / DATASET_FILE)["sha256"],
+        "sha256": read_json(folder / DATASET_FILE, "sha256")["sha256"],
         "ok": all(outcomes[each.name].ok for each in expected if each.severity == "error"),
         "checks": [_entry(each, outcomes[each.name], len(names[each.judged.subject])) for each in expected],
     }

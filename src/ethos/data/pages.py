@@ -62,7 +62,7 @@ def write_page(folder: Path, dataset: Dataset, into: Path) -> dict[str, Any]:
     """
     import jinja2
 
-    record: dict[str, Any] = read_json(folder / DATASET_FILE)
+    record: dict[str, Any] = read_json(folder / DATASET_FILE, "sha256")
     images = [Labelled(row, read_labels(row.label)) for row in read_manifest(folder)]
     sides = {side: [each for each in images if each.row.split == side] for side in ALL_SIDES}
     sides = {side: listed for side, listed in sides.items() if listed}

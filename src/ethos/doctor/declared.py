@@ -107,7 +107,7 @@ def dataset(subject: Subject) -> Iterator[Finding]:
         return
     spec = catalog.load("dataset", subject.params.dataset)
     record = subject.root / "outputs" / "dataset" / "dataset.json"
-    known = read_json(record) if record.is_file() else {}
+    known = read_json(record, "name", "sha256") if record.is_file() else {}
     here = f"materialised (SHA-256 {known['sha256'][:12]})" if known.get("name") == spec.name else ""
     try:
         obtainable = _obtainable(spec)

@@ -91,6 +91,8 @@ def _find(predictor: Predictor, sample: Sample, conf: float, iou: float, max_det
 
 def read_image(path: Path) -> Image:
     """Return an image as RGB uint8, [height, width, 3]; DataError if it cannot be read."""
+    if not path.is_file():
+        raise DataError(f"{path}: no such file", "check the path")
     image = cv2.imread(str(path), cv2.IMREAD_COLOR)
     if image is None:
         raise DataError(f"{path}: cannot be read as an image", "replace or remove it")

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
-from ethos.errors import ModelError
+from ethos.errors import DamagedFile, ModelError
 from ethos.files import read_json, write_json
 from ethos.model.levels import Architecture, Network, build
 
@@ -83,6 +83,8 @@ def load_model(folder: Path) -> tuple[Network, Architecture]:
         architecture = Architecture.model_validate(read_json(folder / ARCHITECTURE_FILE))
     except FileNotFoundError:
         raise ModelError(f"{folder}: no {ARCHITECTURE_FILE}", fix) from None
+    except DamagedFile as error:
+        raise ModelError(error.message, fix) from None
     except ValueError as error:
         raise ModelError(f"{folder / ARCHITECTURE_FILE}: {str(error).splitlines()[0]}", fix) from None
     model = build(architecture)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from typing import TYPE_CHECKING, Any
 
-from ethos.errors import ModelError
+from ethos.errors import DamagedFile, ModelError
 from ethos.files import read_json
 from ethos.npu.analyze import analyze
 from ethos.npu.blocks import PROVENANCE, Block, Heading, Table, Text
@@ -46,10 +45,8 @@ def load_analysis(path: Path, targets: Sequence[Target]) -> dict[str, Any]:
             return document
     except FileNotFoundError:
         raise ModelError(f"{path}: no such file", "give a stored report, or a .tflite file") from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ModelError(
-            f"{path}: cannot be read as JSON: {error}", "give what `ethos analyze --json` printed"
-        ) from None
+    except DamagedFile as error:
+        raise ModelError(error.message, "give what `ethos analyze --json` printed") from None
     raise ModelError(f"{path}: is no analysis", "give what `analyze --json` printed, or an npu.json of a run")
 
 

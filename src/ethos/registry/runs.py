@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from ethos.catalog import project_root
-from ethos.errors import StoreError
+from ethos.errors import DamagedFile, StoreError
 from ethos.files import read_json, write_json
 from ethos.registry import embedded
 from ethos.registry.faults import DATABASES, URI_VARIABLE, given_uri, speaking
@@ -173,8 +173,13 @@ class Tracking:
     def write_identity(self, path: Path) -> None:
         """Write the identity to a JSON file; one that already says so is left alone."""
         document = {"schema": 1, "identity": self.identity()}
-        if not path.is_file() or read_json(path) != document:
-            write_json(path, document)
+        try:
+            if read_json(path) == document:
+                return
+        except (FileNotFoundError, DamagedFile):
+            # written below
+            pass
+        write_json(path, document)
 
     def count_experiments(self) -> int:
         """Return how many experiments the store holds; nothing is created."""

@@ -55,11 +55,12 @@ def read_summary(outputs: Path, candidates: tuple[tuple[str, str], ...], targets
     """Return the summary of the run whose stages wrote into `outputs`.
 
     Raises:
+        DamagedFile: A stage's output is not what the stage writes.
         DataError: A stage's output is missing, or two candidates were scored under different protocols.
     """
-    chosen = _scenarios_of(_read(outputs / "promote" / "decisions.json"))
+    chosen = _scenarios_of(_read(outputs / "promote" / "decisions.json", "scenarios"))
     rows = tuple(_row(outputs, variant, form, chosen) for variant, form in candidates)
-    protocols = [_read(outputs / "evaluate" / v / f / "int8.json")["protocol"] for v, f in candidates]
+    protocols = [_read(outputs / "evaluate" / v / f / "int8.json", "protocol")["protocol"] for v, f in candidates]
     for (variant, form), protocol in zip(candidates, protocols, strict=True):
         if protocol["sha256"] != protocols[0]["sha256"]:
             field = next(key for key in protocol if protocol[key] != protocols[0].get(key))
@@ -68,18 +69,18 @@ def read_summary(outputs: Path, candidates: tuple[tuple[str, str], ...], targets
                 "score all candidates of a table alike: dvc repro evaluate",
             )
     return Summary(
-        dataset=_read(outputs / "dataset" / "dataset.json"),
+        dataset=_read(outputs / "dataset" / "dataset.json", "name", "images"),
         protocol=protocols[0],
-        start=_read(outputs / "start" / "start.json"),
+        start=_read(outputs / "start" / "start.json", "source"),
         rows=rows,
         targets=targets,
     )
 
 
 def _row(outputs: Path, variant: str, form: str, chosen: dict[int, list[str]]) -> Row:
-    quantized = _read(outputs / "quantize" / variant / form / "quantize.json")
-    scores = _read(outputs / "evaluate" / variant / form / "metrics.json")
-    registered = _read(outputs / "register" / variant / f"{form}.json")
+    quantized = _read(outputs / "quantize" / variant / form / "quantize.json", "files", "parameters", "macs")
+    scores = _read(outputs / "evaluate" / variant / form / "metrics.json", "fp32", "int8")
+    registered = _read(outputs / "register" / variant / f"{form}.json", "version")
     int8 = quantized["files"]["int8.tflite"]
     version = int(registered["version"])
     return Row(
@@ -112,9 +113,9 @@ def _scenarios_of(decisions: dict[str, Any]) -> dict[int, list[str]]:
     return chosen
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path, *keys: str) -> dict[str, Any]:
     try:
-        document: dict[str, Any] = read_json(path)
+        document: dict[str, Any] = read_json(path, *keys)
     except FileNotFoundError:
         raise DataError(f"{shown(path)}: no such output", "run the pipeline first: make repro") from None
     return document

@@ -59,7 +59,7 @@ class Checkpoints:
     def run_id(self) -> str | None:
         """The tracking run that the training is logged to, if it has one."""
         file = self.folder / RUN_FILE
-        return str(read_json(file)["run_id"]) if file.is_file() else None
+        return str(read_json(file, "run_id")["run_id"]) if file.is_file() else None
 
     def keep_run_id(self, run_id: str) -> None:
         """Note the tracking run."""

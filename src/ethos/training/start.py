@@ -71,7 +71,7 @@ def make_start(
 
 def load_start(folder: Path) -> tuple[dict[str, Tensor] | None, dict[str, Any]]:
     """Return the run's starting weights, None for scratch, and the record of where they came from."""
-    record: dict[str, Any] = read_json(folder / RECORD_FILE)
+    record: dict[str, Any] = read_json(folder / RECORD_FILE, "source")
     tensors = folder / TENSORS_FILE
     return (read_tensors(tensors) if tensors.is_file() else None), record
 
