@@ -213,8 +213,13 @@ def test_the_command_runs_an_autopsy(quantized: Quantized) -> None:
         (["level4_leaky", "--into", "specs"], "--into specs: is there already"),
         (["specs"], "specs: no quantize.json"),
         (["specs", "--autopsy", "--data", "nowhere"], "nowhere: no such file"),
+        (
+            ["level4_leaky", "--form", "prunned"],
+            "unknown form 'prunned'\n  fix: did you mean pruned? known: dense, pruned",
+        ),
+        (["specs", "--split", "test"], "--data and --split are for --autopsy"),
     ],
-    ids=["unknown", "not-quantized", "not-trained", "exists", "no-record", "no-data"],
+    ids=["unknown", "not-quantized", "not-trained", "exists", "no-record", "no-data", "form", "no-autopsy"],
 )
 @pytest.mark.usefixtures("project")
 def test_what_the_command_refuses(arguments: list[str], text: str) -> None:

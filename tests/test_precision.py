@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 import torch
+from conftest import CLASSES
 from test_train import architecture
 
 from ethos.model.engine import prepare
-from ethos.model.levels import Network, build
+from ethos.model.levels import Architecture, Network, build, resolve_level
 from ethos.training.precision import agrees_in_half, works_in_half
+
+if TYPE_CHECKING:
+    from ethos.specs import Activation
 
 
 @pytest.fixture
@@ -23,6 +29,12 @@ def test_the_engine_asks_us() -> None:
     import ethos.training.trainer  # noqa: F401
 
     assert ultralytics.engine.trainer.check_amp is works_in_half
+
+
+@pytest.mark.parametrize(("level", "activation"), [("level2", "relu"), ("level2", "leaky_relu"), ("baseline", "silu")])
+def test_attention_agrees_in_half(level: str, activation: Activation) -> None:
+    base, steps = resolve_level(level)
+    assert agrees_in_half(build(Architecture(base=base, steps=steps, activation=activation, names=CLASSES)))
 
 
 def test_no_mixed_precision_on_a_processor(network: Network) -> None:

@@ -12,12 +12,16 @@ from torch import nn
 
 from ethos import catalog
 from ethos.errors import SpecError
+from ethos.model.blocks import split_blocks
 from ethos.model.engine import prepare
 from ethos.model.levels import Architecture, build, resolve_level
-from ethos.model.weights import read_tensors
+from ethos.model.weights import load_model, read_tensors
+from ethos.model.widths import widths_of
 from ethos.plan import start_plan, train_plan
 from ethos.specs import Qat
 from ethos.training.aware import train_by_recipe
+from ethos.training.checkpoint import Checkpoints
+from ethos.training.distill import Teacher
 
 prepare()
 
@@ -27,7 +31,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ethos.specs import Recipe
-    from ethos.training.train import Epoch
+    from ethos.training.epoch import Epoch
+    from ethos.training.train import TrainResult
 
 
 def architecture(level: str = "level4", activation: Any = "relu") -> Architecture:
@@ -146,6 +151,45 @@ def test_the_recipe_adds_epochs_with_rounding(tiny_dataset: Path, smoke: Recipe,
     kept = read_tensors(tmp_path / "weights.safetensors")
     assert set(kept) == set(build(architecture()).state_dict())
     assert (tmp_path / "architecture.json").is_file()
+
+
+def test_a_split_taught_network_killed_while_it_is_rounded_goes_on_to_the_same_bits(
+    tiny_dataset: Path, smoke: Recipe, tmp_path: Path
+) -> None:
+    """As a pruned form is built: split blocks, widths from its record; the epochs with rounding begin again."""
+    whole = build(architecture())
+    split_blocks(whole)
+    student = architecture().model_copy(update={"widths": widths_of(whole)})
+    recipe = smoke.model_copy(update={"qat": Qat(epochs=2, lr0=0.0005)})
+
+    def run(name: str, checkpoints: Checkpoints | None = None, stop: int = 0) -> tuple[TrainResult, list[int]]:
+        seen: list[int] = []
+
+        def on_epoch(epoch: Epoch) -> None:
+            seen.append(epoch.epoch)
+            if epoch.epoch == stop:
+                raise KeyboardInterrupt
+
+        (tmp_path / name).mkdir()
+        teacher = Teacher(build(architecture(activation="leaky_relu"), seed=9))
+        trained = train_by_recipe(
+            *(student, recipe, tiny_dataset, tmp_path / name),
+            on_epoch=on_epoch,
+            checkpoints=checkpoints,
+            teacher=teacher,
+        )
+        return trained, seen
+
+    wanted, _ = run("whole")
+    place = Checkpoints(tmp_path / "checkpoints")
+    with pytest.raises(KeyboardInterrupt):
+        run("killed", place, stop=2)
+    found, seen = run("resumed", place)
+    assert seen == [1, 2, 3]
+    assert found.resumed == [1]
+    assert found.tensors_sha256 == wanted.tensors_sha256
+    assert all(epoch.train_distill_loss for epoch in found.epochs)
+    assert widths_of(load_model(tmp_path / "resumed")[0]) == student.widths
 
 
 # --- specs -----------------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ import pytest
 from registry_run import TARGETS, write_run
 from rich.console import Console
 
-from ethos.errors import DataError
+from ethos.errors import DamagedFile, DataError
 from ethos.files import read_json, write_json
 from ethos.reporting.scores import score_tables
 from ethos.reporting.summary import Summary, cells, headings, read_summary, start_sentence
@@ -120,6 +120,13 @@ def test_an_output_that_is_missing_is_named(outputs: Path, name: str) -> None:
     with pytest.raises(DataError) as caught:
         read(outputs)
     assert str(caught.value) == f"{outputs}/{name}: no such output\n  fix: run the pipeline first: make repro"
+
+
+def test_a_target_that_the_run_has_no_figures_for(outputs: Path) -> None:
+    with pytest.raises(DamagedFile) as caught:
+        read_summary(outputs, CANDIDATES, (*TARGETS, "ethos-u85-256"))
+    place = outputs / "analyze" / VARIANTS[0] / "dense" / "metrics.json"
+    assert caught.value.message == f"{place}: has no key 'ethos-u85-256'"
 
 
 def test_candidates_scored_differently_are_not_put_into_one_table(outputs: Path) -> None:

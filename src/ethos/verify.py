@@ -67,6 +67,7 @@ def verify_file(path: Path, expected: Activation | None = None) -> dict[str, Any
 
     Raises:
         ModelError: The file is missing, damaged, or has been compiled for an NPU.
+        DamagedFile: The record beside it is no JSON document.
     """
     layers = _layers_in(path)
     recorded, source = _recorded(path)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import typer
 
-from ethos.console import OUTPUTS, AsJson, print_json, print_table
+from ethos.console import OUTPUTS, AsJson, one_of, print_json, print_table
+from ethos.errors import SpecError
 
 RECORD = "quantize.json"
 
@@ -20,9 +21,14 @@ def quantize(
     ] = False,
     data: Annotated[
         Path | None,
-        typer.Option(help="A data.yaml in YOLO format, or a materialised data set; the pipeline's own by default."),
+        typer.Option(
+            help="What the autopsy scores on: a data.yaml in YOLO format, or a materialised data set; by default the "
+            "pipeline's own."
+        ),
     ] = None,
-    split: Annotated[str, typer.Option(help="Side of the data set that the autopsy scores on.")] = "val",
+    split: Annotated[
+        str | None, typer.Option(help="Side of the data set that the autopsy scores on; val by default.")
+    ] = None,
     into: Annotated[
         Path | None,
         typer.Option(help="Quantize the trained variant now, by its spec as it stands, into this new folder."),
@@ -30,9 +36,14 @@ def quantize(
     as_json: AsJson = False,
 ) -> None:
     """Show the files that quantization made, with their sizes; --autopsy says where accuracy was lost."""
+    from ethos.specs import Form
+
+    if not autopsy and (data is not None or split is not None):
+        raise SpecError("--data and --split are for --autopsy", "add --autopsy, or leave them out")
+    one_of("form", form, get_args(Form))
     folder = _quantize_now(what, form, into) if into is not None else _folder_of(what, form)
     if autopsy:
-        report, tables = _autopsy(folder, data, split)
+        report, tables = _autopsy(folder, data, split or "val")
     else:
         report, tables = _record(folder)
     if as_json:
@@ -84,7 +95,7 @@ def _folder_of(what: str, form: str) -> Path:
 def _quantize_now(variant: str, form: str, into: Path) -> Path:
     from ethos import catalog
     from ethos.compress.quantize import quantize as quantize_files
-    from ethos.errors import ModelError, SpecError
+    from ethos.errors import ModelError
     from ethos.files import new_folder, write_json
     from ethos.plan import quantize_plan
 

@@ -31,7 +31,9 @@ def analyze(
     ] = None,
     target: Annotated[list[str] | None, typer.Option(help="Target spec; give it more than once for more.")] = None,
     compiled: Annotated[Path | None, typer.Option(help="Keep the compiled files in this folder.")] = None,
-    verify: Annotated[bool, typer.Option(help="Make each advised change on the file and compile that too.")] = False,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Make each advised change on the file and compile that too.")
+    ] = False,
     matrix: Annotated[bool, typer.Option("--matrix", help="One table of all files, targets and memory modes.")] = False,
     memory_mode: Annotated[
         list[str] | None, typer.Option(help="Memory mode for --matrix, or 'all'; each target's own by default.")

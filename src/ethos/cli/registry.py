@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path  # noqa: TC003 - typer reads annotations at run time
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, get_args
 
 import typer
 
-from ethos.console import OUTPUTS, AsJson, print_json, print_table
+from ethos.console import OUTPUTS, AsJson, one_of, print_json, print_table
 from ethos.errors import SpecError
 
 if TYPE_CHECKING:
@@ -40,9 +40,15 @@ def open_registry() -> Opened:
 def select(
     scenario: ScenarioName,
     target: Annotated[str | None, typer.Option(help="Check gates on this target instead of the scenario's.")] = None,
-    strict: Annotated[bool, typer.Option(help="Refuse anything but a pinned variant that passes all gates.")] = False,
-    explain: Annotated[bool, typer.Option(help="Decide afresh over all versions and show why not the others.")] = False,
-    candidates: Annotated[bool, typer.Option(help="List all versions that a fresh decision looks at.")] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Refuse anything but a pinned variant that passes all gates.")
+    ] = False,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Decide afresh over all versions and show why not the others.")
+    ] = False,
+    candidates: Annotated[
+        bool, typer.Option("--candidates", help="List all versions that a fresh decision looks at.")
+    ] = False,
     download: Annotated[Path | None, typer.Option(help="Write the files to deploy into this new folder.")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -74,7 +80,9 @@ def register(
     from ethos.registry.register import register as make
     from ethos.registry.store import open_store
     from ethos.registry.tables import registered
+    from ethos.specs import Form
 
+    one_of("form", form, get_args(Form))
     root, params = catalog.project_root(), catalog.load_params().registry
     catalog.load("variant", variant)
     candidate = collect(root / OUTPUTS, variant, form)
@@ -85,7 +93,9 @@ def register(
 def promote(
     scenario: ScenarioName,
     version: Annotated[int | None, typer.Option(help="Promote this version; the policy decides if absent.")] = None,
-    force: Annotated[bool, typer.Option(help="Promote the version though it fails a gate; needs --reason.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Promote the version though it fails a gate; needs --reason.")
+    ] = False,
     reason: Annotated[str | None, typer.Option(help="Why it is promoted all the same; kept in the ledger.")] = None,
     as_json: AsJson = False,
 ) -> None:

@@ -183,7 +183,7 @@ def _draw_all(tasks: list[tuple[str, Any, Path]]) -> None:
 def _read_manifest(folder: Path) -> dict[str, Any]:
     """Return what was written before; nothing if it cannot be read, and then all is made anew."""
     try:
-        found: dict[str, Any] = read_json(folder / MANIFEST)
+        found: dict[str, Any] = read_json(folder / MANIFEST, "schema")
     except (OSError, ValueError):
         found = {}
     return found if found.get("schema") == SCHEMA else {"pages": {}, "pictures": {}}

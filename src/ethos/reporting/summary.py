@@ -59,7 +59,7 @@ def read_summary(outputs: Path, candidates: tuple[tuple[str, str], ...], targets
         DataError: A stage's output is missing, or two candidates were scored under different protocols.
     """
     chosen = _scenarios_of(_read(outputs / "promote" / "decisions.json", "scenarios"))
-    rows = tuple(_row(outputs, variant, form, chosen) for variant, form in candidates)
+    rows = tuple(_row(outputs, variant, form, chosen, targets) for variant, form in candidates)
     protocols = [_read(outputs / "evaluate" / v / f / "int8.json", "protocol")["protocol"] for v, f in candidates]
     for (variant, form), protocol in zip(candidates, protocols, strict=True):
         if protocol["sha256"] != protocols[0]["sha256"]:
@@ -77,7 +77,7 @@ def read_summary(outputs: Path, candidates: tuple[tuple[str, str], ...], targets
     )
 
 
-def _row(outputs: Path, variant: str, form: str, chosen: dict[int, list[str]]) -> Row:
+def _row(outputs: Path, variant: str, form: str, chosen: dict[int, list[str]], targets: tuple[str, ...]) -> Row:
     quantized = _read(outputs / "quantize" / variant / form / "quantize.json", "files", "parameters", "macs")
     scores = _read(outputs / "evaluate" / variant / form / "metrics.json", "fp32", "int8")
     registered = _read(outputs / "register" / variant / f"{form}.json", "version")
@@ -93,7 +93,7 @@ def _row(outputs: Path, variant: str, form: str, chosen: dict[int, list[str]]) -
         fp32_map50=scores["fp32"]["map50"],
         int8_map50=scores["int8"]["map50"],
         int8_map50_95=scores["int8"]["map50_95"],
-        npu=_read(outputs / "analyze" / variant / form / "metrics.json"),
+        npu=_read(outputs / "analyze" / variant / form / "metrics.json", *targets),
         sha256=int8["sha256"],
         scenarios=tuple(chosen.get(version, ())),
     )

@@ -56,7 +56,7 @@ def verify_site(evidence: Evidence, folder: Path) -> Verified:
         DataError: There is no site in the folder.
     """
     try:
-        manifest = read_json(folder / MANIFEST)
+        manifest = read_json(folder / MANIFEST, "pages", "pictures", "numbers")
     except (OSError, ValueError):
         raise DataError(f"{folder}: holds no report", "write it first: ethos report") from None
     result = Verified()
