@@ -45,7 +45,6 @@ def image(
 
 
 BOXES = [(0, 0.0, 8.0), (1, 100.0, 30.0), (0, 300.0, 90.0), (1, 500.0, 10.0), (0, 600.0, 32.0), (1, 700.0, 80.0)]
-SMALL = {0, 3}
 
 
 def mixed(**missed: set[int]) -> dict[Mix, list[ImageResult]]:

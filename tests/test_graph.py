@@ -19,7 +19,6 @@ from ethos.npu.tflite import read_graph
 if TYPE_CHECKING:
     from pathlib import Path
 
-SMALL_MACS = 2 * SIDE * SIDE * CHANNELS * 3 * 3 * CHANNELS
 
 
 @pytest.fixture
