@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter
-from tflite_files import CHANNELS, SIDE, Network, small_network
+from tflite_files import Network, small_network
 
 from ethos.errors import ModelError
 from ethos.npu.graph import census, fingerprint, macs, total_macs
@@ -18,7 +18,6 @@ from ethos.npu.tflite import read_graph
 
 if TYPE_CHECKING:
     from pathlib import Path
-
 
 
 @pytest.fixture

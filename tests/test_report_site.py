@@ -294,6 +294,9 @@ def test_an_evidence_file_that_was_altered_counts_as_missing(report_project: Pat
 def test_a_folder_without_a_report_is_named(report_project: Path, tmp_path: Path) -> None:
     with open_evidence(report_project) as evidence, pytest.raises(DataError, match="holds no report"):
         verify_site(evidence, tmp_path)
+    (tmp_path / "site.json").write_text("[]", encoding="utf-8")
+    with open_evidence(report_project) as evidence, pytest.raises(DataError, match="holds no report"):
+        verify_site(evidence, tmp_path)
 
 
 # --- protocols -------------------------------------------------------------------------------------------------------
