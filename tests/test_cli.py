@@ -210,14 +210,26 @@ def test_select_without_a_version(
     )
 
 
-def test_options_that_exclude_each_other(ethos: Callable[..., Outcome]) -> None:
-    outcome = ethos("select", "--scenario", "realtime", "--explain", "--download", "somewhere")
-    assert outcome == Outcome(
-        2,
-        "",
-        "error: --explain, --candidates and --download exclude each other\n"
-        "  fix: download what is live, or explain a decision\n",
-    )
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            "select --scenario realtime --explain --download somewhere",
+            "--explain, --candidates and --download exclude each other\n"
+            "  fix: download what is live, or explain a decision\n",
+        ),
+        (
+            "select --scenario realtime --explain --strict",
+            "--strict is about what is live\n  fix: leave out --strict, or --explain and --candidates\n",
+        ),
+        (
+            "prune level3_relu --on cpu",
+            "--on is about frames a second of a pruning that was made\n  fix: add --report or --into\n",
+        ),
+    ],
+)
+def test_options_that_exclude_each_other(ethos: Callable[..., Outcome], arguments: str, message: str) -> None:
+    assert ethos(*arguments.split()) == Outcome(2, "", f"error: {message}")
 
 
 def test_outside_of_a_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ethos: Callable[..., Outcome]) -> None:

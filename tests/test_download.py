@@ -25,6 +25,7 @@ FILES = [
     "int8.tflite",
     "labels.txt",
     "decode.json",
+    "decode.h",
     "model_card.md",
     "LICENSE",
     "vela/ethos-u65-512.tflite",
@@ -67,21 +68,6 @@ def test_a_download_for_another_target_has_its_compiled_file(store: Store, polic
     assert "vela/ethos-u65-512.tflite" not in found_in(tmp_path / "deploy")
 
 
-def test_a_c_header_travels_where_the_version_has_one(promoted: Path, policy: Policy, tmp_path: Path) -> None:
-    from registry_run import write_run
-
-    from ethos.registry.candidate import collect
-    from ethos.registry.register import register
-
-    store = open_store(promoted)
-    write_run(promoted / "outputs", "level3_relu")
-    (promoted / "outputs/quantize/level3_relu/dense/decode.h").write_text("#define DETECTOR_CLASSES 3\n")
-    record = register(store, collect(promoted / "outputs", "level3_relu", "dense"), MODEL, promoted)
-    store.set_alias(record, "balanced")
-    download(store, policy, MODEL, "balanced", tmp_path / "deploy")
-    assert (tmp_path / "deploy/decode.h").read_text() == "#define DETECTOR_CLASSES 3\n"
-
-
 def test_an_interrupted_download_goes_on(
     store: Store, policy: Policy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -100,13 +86,13 @@ def test_an_interrupted_download_goes_on(
         download(store, policy, MODEL, "realtime", tmp_path / "deploy")
     assert not (tmp_path / "deploy").exists()
     part = tmp_path / ".deploy.part"
-    assert found_in(part) == ["decode.json", "int8.tflite", "labels.txt", "manifest.json"]
+    assert found_in(part) == ["decode.h", "decode.json", "int8.tflite", "labels.txt", "manifest.json"]
     (part / "labels.txt").write_text("half of it")
     fetched[:] = ["model_card.md"]
 
     answer = download(store, policy, MODEL, "realtime", tmp_path / "deploy")
 
-    assert answer["download"]["kept"] == ["int8.tflite", "decode.json"]
+    assert answer["download"]["kept"] == ["int8.tflite", "decode.json", "decode.h"]
     assert set(fetched) == {"manifest.json", "labels.txt", "model_card.md", "LICENSE", "vela/ethos-u65-512.tflite"}
     assert found_in(tmp_path / "deploy") == sorted(FILES)
     assert not part.exists()

@@ -11,7 +11,7 @@ import pytest
 import tiny_network as tiny
 from registry_run import MODEL, PRUNE_RUN_ID, RUN_ID, new_project, register_run, study, write_run
 
-from ethos.errors import EthosError, SpecError, StoreError
+from ethos.errors import DamagedFile, EthosError, SpecError, StoreError
 from ethos.files import read_json, sha256_file, write_json
 from ethos.registry.candidate import collect
 from ethos.registry.records import from_document
@@ -345,6 +345,16 @@ BROKEN: dict[str, tuple[Callable[[Path], object], type[EthosError], str]] = {
         lambda outputs: (outputs / f"analyze/{VARIANT}/dense/npu.json").unlink(),
         StoreError,
         f"outputs/analyze/{VARIANT}/dense/npu.json: is missing; a stage before register has not run",
+    ),
+    "an empty report": (
+        lambda outputs: write_json(outputs / f"analyze/{VARIANT}/dense/npu.json", {}),
+        DamagedFile,
+        f"outputs/analyze/{VARIANT}/dense/npu.json: has no key 'sha256'",
+    ),
+    "a list for a report": (
+        lambda outputs: write_json(outputs / f"quantize/{VARIANT}/dense/quantize.json", []),
+        DamagedFile,
+        f"outputs/quantize/{VARIANT}/dense/quantize.json: a JSON object was expected, got list",
     ),
     "no compiled file": (
         lambda outputs: (outputs / f"analyze/{VARIANT}/dense/vela/ethos-u55-256.tflite").unlink(),

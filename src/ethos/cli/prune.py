@@ -36,6 +36,8 @@ def prune(
 
     if report and into:
         raise SpecError("--report and --into exclude each other", "give one of them")
+    if on and not report and into is None:
+        raise SpecError("--on is about frames a second of a pruning that was made", "add --report or --into")
     plan = prune_plan(catalog.load_params(), variant)
     outputs = catalog.project_root() / OUTPUTS
     if not report and into is None:

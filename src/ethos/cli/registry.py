@@ -59,6 +59,8 @@ def select(
         raise SpecError(
             "--explain, --candidates and --download exclude each other", "download what is live, or explain a decision"
         )
+    if strict and (explain or candidates):
+        raise SpecError("--strict is about what is live", "leave out --strict, or --explain and --candidates")
     if target is not None:
         catalog.load("target", target)
     if candidates:

@@ -219,11 +219,14 @@ def collect(outputs: Path, variant: str, form: str) -> Candidate:
             read_plan(outputs / f"plan/{variant}/train.yaml", TrainPlan),
             read_plan(outputs / f"plan/{variant}/quantize.yaml", QuantizePlan),
         ),
-        quantize=_read(outputs / f"quantize/{place}/quantize.json"),
-        scores={name: _read(outputs / f"evaluate/{place}/{name}.json") for name in ("fp32", "int8")},
-        npu=_read(outputs / f"analyze/{place}/npu.json"),
-        dataset=_read(outputs / "dataset/dataset.json"),
-        run_id=str(_read(outputs / f"train/{variant}/run.json")["run_id"]),
+        quantize=_read(outputs / f"quantize/{place}/quantize.json", "files", "parameters", "macs"),
+        scores={
+            name: _read(outputs / f"evaluate/{place}/{name}.json", "sha256", "protocol", "map50")
+            for name in ("fp32", "int8")
+        },
+        npu=_read(outputs / f"analyze/{place}/npu.json", "sha256", "graph", "targets"),
+        dataset=_read(outputs / "dataset/dataset.json", "name", "sha256", "split_sha256"),
+        run_id=str(_read(outputs / f"train/{variant}/run.json", "run_id")["run_id"]),
         pruning=_pruning(outputs, variant) if form == PRUNED else None,
     )
     require_same(*(Protocol.from_document(candidate.scores[name]["protocol"]) for name in ("fp32", "int8")))
@@ -235,8 +238,8 @@ def _pruning(outputs: Path, variant: str) -> Pruning:
     """Return what the plan and prune stages left for a variant."""
     return Pruning(
         plan=read_plan(outputs / f"plan/{variant}/prune.yaml", PrunePlan),
-        study=_read(outputs / f"prune/{variant}/{STUDY}"),
-        run_id=str(_read(outputs / f"prune/{variant}/run.json")["run_id"]),
+        study=_read(outputs / f"prune/{variant}/{STUDY}", "dense", "iterations", "kept", "stopped"),
+        run_id=str(_read(outputs / f"prune/{variant}/run.json", "run_id")["run_id"]),
     )
 
 
@@ -248,14 +251,14 @@ def against_dense(candidate: Candidate) -> dict[str, float]:
         SpecError: The two forms were scored under different protocols.
     """
     place = f"{candidate.variant}/{DENSE}"
-    score = _read(candidate.outputs / f"evaluate/{place}/int8.json")
+    score = _read(candidate.outputs / f"evaluate/{place}/int8.json", "protocol", "map50")
     require_same(*(Protocol.from_document(each["protocol"]) for each in (score, candidate.scores["int8"])))
-    size = _read(candidate.outputs / f"quantize/{place}/quantize.json")["files"][INT8]["bytes"]
+    size = _read(candidate.outputs / f"quantize/{place}/quantize.json", "files")["files"][INT8]["bytes"]
     found = {
         "dense.map50_drop": float(score["map50"] - candidate.scores["int8"]["map50"]),
         "dense.size_share": candidate.quantize["files"][INT8]["bytes"] / size,
     }
-    targets = _read(candidate.outputs / f"analyze/{place}/npu.json")["targets"]
+    targets = _read(candidate.outputs / f"analyze/{place}/npu.json", "targets")["targets"]
     for name, report in candidate.npu["targets"].items():
         if report.get("cycles_total") and targets.get(name, {}).get("cycles_total"):
             found[f"npu.{name}.dense_cycles_share"] = report["cycles_total"] / targets[name]["cycles_total"]
@@ -373,10 +376,10 @@ def _recorded_hash(candidate: Candidate, name: str) -> str | None:
     return str(entry["sha256"]) if entry else None
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path, *keys: str) -> dict[str, Any]:
     if not path.is_file():
         raise _missing(path)
-    document: dict[str, Any] = read_json(path)
+    document: dict[str, Any] = read_json(path, *keys)
     return document
 
 

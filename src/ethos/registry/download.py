@@ -24,8 +24,7 @@ if TYPE_CHECKING:
     from ethos.registry.store import Store
     from ethos.specs import Policy
 
-DEPLOYED = (INT8, "labels.txt", "decode.json", CARD)
-DEPLOYED_IF_THERE = ("decode.h", LICENCE)
+DEPLOYED = (INT8, "labels.txt", "decode.json", "decode.h", CARD)
 
 
 def download(
@@ -104,7 +103,7 @@ def _wanted(store: Store, record: VersionRecord, part: Path, target: str) -> dic
     if registered is not None and sha256_file(part / MANIFEST) != registered:
         raise Damaged(f"{record.label}: its {MANIFEST} was altered", REGISTER_AGAIN)
     compiled = f"{VELA}/{target}.tflite"
-    names = [*DEPLOYED, *(name for name in (*DEPLOYED_IF_THERE, compiled) if name in files)]
+    names = [*DEPLOYED, *(name for name in (LICENCE, compiled) if name in files)]
     if absent := [name for name in names if name not in files]:
         raise Damaged(f"{record.label}: its {MANIFEST} lacks {', '.join(absent)}", REGISTER_AGAIN)
     return {name: files[name] for name in names}
