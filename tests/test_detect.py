@@ -113,7 +113,8 @@ def test_the_live_version_of_a_scenario(tmp_path: Path, tiny_files: Path, monkey
     [
         pytest.param(("{images}",), 2, "give either --scenario or --file", id="neither"),
         pytest.param(("{images}", "--scenario", "realtime", "--file", "x"), 2, "give either", id="both"),
-        pytest.param(("{images}/z.png", "--file", "{file}"), 1, "z.png: cannot be read as an image", id="no image"),
+        pytest.param(("{images}/z.png", "--file", "{file}"), 1, "z.png: no such file", id="no image"),
+        pytest.param(("{images}/text.png", "--file", "{file}"), 1, "cannot be read as an image", id="broken image"),
         pytest.param(("{images}/z.mp4", "--file", "{file}"), 1, "z.mp4: no such file", id="no video"),
         pytest.param(("{images}/text.mp4", "--file", "{file}"), 1, "cannot be read as a video", id="broken video"),
         pytest.param(("{images}/empty", "--file", "{file}"), 1, "holds no image that can be read", id="empty folder"),
@@ -125,6 +126,7 @@ def test_the_live_version_of_a_scenario(tmp_path: Path, tiny_files: Path, monkey
 )
 def test_what_is_wrong(arguments: tuple[str, ...], code: int, text: str, images: Path, tiny_files: Path) -> None:
     (images / "empty").mkdir()
+    (images / "text.png").write_text("no image")
     (images / "text.mp4").write_text("no video")
     before = sorted(path.name for path in images.iterdir())
     answer = call("detect", *(part.format(images=images, file=tiny_files / "int8.tflite") for part in arguments))
