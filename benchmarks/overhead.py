@@ -112,7 +112,7 @@ def copy_project(folder: Path) -> None:
     (folder / ".dvc").mkdir()
     shutil.copyfile(ROOT / ".dvc/config", folder / ".dvc/config")
     params = yaml.safe_load((folder / "params.yaml").read_text())
-    (folder / "params.yaml").write_text(yaml.safe_dump(params | {"variants": [VARIANT]}))
+    (folder / "params.yaml").write_text(yaml.safe_dump(params | {"variants": [VARIANT], "pruned": []}))
 
 
 PARTS = {"startup": startup, "noop": noop, "pipeline": pipeline}

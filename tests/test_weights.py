@@ -287,7 +287,8 @@ def test_weights_that_do_not_fit_to_the_last_tensor(folder: Path, change: Any, t
         (None, "{folder}: no architecture.json"),
         (
             "{",
-            "{folder}/architecture.json: not a readable JSON document: Expecting property name enclosed in double quotes: line 1 column 2 (char 1)",
+            "{folder}/architecture.json: not a readable JSON document: "
+            "Expecting property name enclosed in double quotes: line 1 column 2 (char 1)",
         ),
         ("{}", "{folder}/architecture.json: 4 validation errors for Architecture"),
     ],
