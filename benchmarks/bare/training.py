@@ -33,7 +33,8 @@ def main(project: Path, what: str) -> None:
         for name, arguments in step.items():
             if name in GRAPH_STEPS:
                 GRAPH_STEPS[name](graph, **(arguments or {}))
-    # the file's name must not carry a scale of its own
+    # the engine takes the scale from the file's name, or else the first that is listed
+    graph["scales"] = {graph["scale"]: graph["scales"][graph["scale"]]}
     Path("network.yaml").write_text(yaml.safe_dump(graph))
     data = {"path": str(project.resolve() / "outputs/dataset"), "train": "images/train", "val": "images/val"}
     data["names"] = dict(enumerate(architecture["names"]))
