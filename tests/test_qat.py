@@ -5,18 +5,23 @@ from __future__ import annotations
 import copy
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 import torch
 from conftest import CLASSES, SIDE
 from torch import nn
 
 from ethos import catalog
+from ethos.compress.names import layer_names
+from ethos.compress.quantize import FLOAT_FILE, INT8_FILE, ONNX_FILE
 from ethos.errors import SpecError
 from ethos.model.blocks import split_blocks
 from ethos.model.engine import prepare
 from ethos.model.levels import Architecture, build, resolve_level
 from ethos.model.weights import load_model, read_tensors
 from ethos.model.widths import widths_of
+from ethos.npu.graph import output_name
+from ethos.npu.tflite import read_graph
 from ethos.plan import start_plan, train_plan
 from ethos.specs import Qat
 from ethos.training.aware import train_by_recipe
@@ -29,6 +34,8 @@ from ethos.training.qat import Rounded, RoundedConv, round_network, round_weight
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from quantized import Quantized
 
     from ethos.specs import Recipe
     from ethos.training.epoch import Epoch
@@ -140,6 +147,46 @@ def test_a_rounded_network_is_validated_in_half_precision() -> None:
     assert (found - wanted).abs().mean() < 0.05 * wanted.std()
 
 
+def test_the_weights_in_training_are_those_of_the_int8_file(quantized: Quantized) -> None:
+    """Level 4 folds additions into convolutions and computes some halves twice when it is exported."""
+    file = read_graph(quantized.files / INT8_FILE)
+    names = layer_names(read_graph(quantized.files / FLOAT_FILE), quantized.files / ONNX_FILE)
+    model, _ = load_model(quantized.model)
+    round_network(model.eval(), per_channel=True)
+    convolutions = [operator for operator in file.operators if operator.kind == "CONV_2D"]
+    assert len(convolutions) > 60
+    for operator in convolutions:
+        weights, name = file.tensors[operator.inputs[1]], names[output_name(file, operator)]
+        steps = np.frombuffer(weights.data, np.int8).reshape(weights.shape)
+        wanted = trained_weights(model, name).permute(0, 2, 3, 1).numpy()
+        wanted = wanted[: len(steps)] if ".cv0" in name else wanted[-len(steps) :]
+        off = np.abs(wanted / np.array(weights.scale)[:, None, None, None] - steps)
+        # a weight that lies between two steps may fall to either side
+        assert off.max() < 1.001, name
+        assert (off > 1e-3).mean() < 1e-3, name
+
+
+def trained_weights(model: Any, name: str) -> torch.Tensor:
+    """Return what a rounded network computes with for an exported layer; both halves of a C2f are one layer's."""
+    for exported, own in ((".conv", ""), (".box.", ".cv2."), (".cls.", ".cv3."), (".cv0", ".cv1")):
+        name = name.replace(exported, own)
+    weights: torch.Tensor = model.get_submodule(name).rounded_weights().detach()
+    return weights
+
+
+@pytest.mark.parametrize(("activation", "kind"), [("relu", nn.Identity), ("leaky_relu", Rounded)])
+def test_what_an_activation_reads_is_rounded_where_it_is_a_layer_of_its_own(activation: str, kind: type) -> None:
+    """TFLite makes a ReLU a part of its convolution; a LeakyReLU reads int8."""
+    model = build(architecture(activation=activation))
+    round_network(model, per_channel=True)
+    found = [module for module in model.modules() if type(module) is RoundedConv]
+    assert {type(module.inner) for module in found} == {kind}
+    with torch.no_grad():
+        model.train()(torch.rand(2, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0)))
+    if kind is Rounded:
+        assert all(module.inner.low < 0 < module.inner.high for module in found)
+
+
 def test_the_recipe_adds_epochs_with_rounding(tiny_dataset: Path, smoke: Recipe, tmp_path: Path) -> None:
     recipe = smoke.model_copy(update={"qat": Qat(epochs=1, lr0=0.0005)})
     seen: list[Epoch] = []
@@ -156,11 +203,12 @@ def test_the_recipe_adds_epochs_with_rounding(tiny_dataset: Path, smoke: Recipe,
 def test_a_split_taught_network_killed_while_it_is_rounded_goes_on_to_the_same_bits(
     tiny_dataset: Path, smoke: Recipe, tmp_path: Path
 ) -> None:
-    """As a pruned form is built: split blocks, widths from its record; the epochs with rounding begin again."""
+    """As a pruned form is built: split blocks, widths from its record."""
     whole = build(architecture())
     split_blocks(whole)
     student = architecture().model_copy(update={"widths": widths_of(whole)})
     recipe = smoke.model_copy(update={"qat": Qat(epochs=2, lr0=0.0005)})
+    told: list[str] = []
 
     def run(name: str, checkpoints: Checkpoints | None = None, stop: int = 0) -> tuple[TrainResult, list[int]]:
         seen: list[int] = []
@@ -175,6 +223,7 @@ def test_a_split_taught_network_killed_while_it_is_rounded_goes_on_to_the_same_b
         trained = train_by_recipe(
             *(student, recipe, tiny_dataset, tmp_path / name),
             on_epoch=on_epoch,
+            tell=told.append,
             checkpoints=checkpoints,
             teacher=teacher,
         )
@@ -186,7 +235,11 @@ def test_a_split_taught_network_killed_while_it_is_rounded_goes_on_to_the_same_b
         run("killed", place, stop=2)
     found, seen = run("resumed", place)
     assert seen == [1, 2, 3]
-    assert found.resumed == [1]
+    assert found.resumed == [2]
+    assert told == [
+        f"goes on after epoch 1 from {place.last}",
+        f"with rounding: goes on after epoch 1 from {place.part('rounded').last}",
+    ]
     assert found.tensors_sha256 == wanted.tensors_sha256
     assert all(epoch.train_distill_loss for epoch in found.epochs)
     assert widths_of(load_model(tmp_path / "resumed")[0]) == student.widths

@@ -122,11 +122,21 @@ def _take_place(module: nn.Module, of: Any) -> None:
 
 def _fold_shortcut(last: nn.Conv2d, chain: Any, width: int) -> None:
     """Take the addition out of the chain's last block; `last` reads `width` channels of each of its members."""
-    weight = last.weight.data
-    # the joined map holds both halves, then what each block of the chain gives
-    before = len(chain) * width
-    weight[:, before : before + width] += weight[:, before + width :]
+    last.weight.data = fold_columns(last.weight.data, width)
     chain[-1].add = False
+
+
+def fold_columns(weight: Tensor, width: int) -> Tensor:
+    """Return weights [out, in, h, w] that read b and f(b) in their last columns, for some that read b and b + f(b).
+
+    Args:
+        weight: The weights; they are returned as they are where there is nothing to fold.
+        width: Channels of b; 0 for nothing.
+    """
+    if not width:
+        return weight
+    before, inner, total = weight[:, : -2 * width], weight[:, -2 * width : -width], weight[:, -width:]
+    return torch.cat((before, inner + total, total), 1)
 
 
 def _output_slice(conv: Any, channels: slice) -> Any:

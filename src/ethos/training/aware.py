@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from ethos.training.checkpoint import Checkpoints
     from ethos.training.epoch import Epoch
 
+# where the epochs with rounding keep their checkpoints, below the others'
+ROUNDED = "rounded"
+
 
 def train_by_recipe(
     architecture: Architecture,
@@ -29,17 +32,23 @@ def train_by_recipe(
     start: Mapping[str, Tensor] | None = None,
     seed: int = 0,
     on_epoch: Callable[[Epoch], None] = lambda _: None,
+    tell: Callable[[str], None] = lambda _: None,
     checkpoints: Checkpoints | None = None,
     **given: Any,
 ) -> TrainResult:
     """Train as `ethos.training.train.train` does, then as the recipe's `qat` says; epochs are counted on.
 
-    Scores of the later epochs are those of the rounded network, and the weights kept are the best of them. A training
-    killed in those epochs goes on at the first of them: the ranges that rounding follows are in no checkpoint.
+    Scores of the later epochs are those of the rounded network, and the weights kept are the best of them. They have
+    checkpoints of their own.
     """
     common = {"seed": seed, **given}
     result = train(
-        architecture, recipe, dataset, into, start=start, on_epoch=on_epoch, checkpoints=checkpoints, **common
+        *(architecture, recipe, dataset, into),
+        start=start,
+        on_epoch=on_epoch,
+        tell=tell,
+        checkpoints=checkpoints,
+        **common,
     )
     if recipe.qat is None:
         return result
@@ -51,6 +60,8 @@ def train_by_recipe(
         dataset,
         into,
         start=read_tensors(into / WEIGHTS_FILE),
+        tell=lambda text: tell(f"with rounding: {text}"),
+        checkpoints=checkpoints.part(ROUNDED) if checkpoints else None,
         on_epoch=lambda epoch: on_epoch(replace(epoch, epoch=epoch.epoch + before)),
         **common,
     )
@@ -60,7 +71,9 @@ def train_by_recipe(
         best_epoch=tuned.best_epoch + before,
         seconds=result.seconds + tuned.seconds,
         transferred=result.transferred,
-        resumed=result.resumed,
+        # a first part that was done is not where the process before had ended
+        resumed=[epoch for epoch in result.resumed if epoch < before or not tuned.resumed]
+        + [epoch + before for epoch in tuned.resumed],
     )
 
 

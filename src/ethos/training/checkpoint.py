@@ -146,6 +146,8 @@ class Best:
 
 def snapshot(trainer: Any, best: Best) -> dict[str, Any]:
     """Return the state of the engine's trainer after a finished epoch, and the best weights."""
+    from ethos.training.qat import ranges_of
+
     ema, stopper = trainer.ema, trainer.stopper
     return {
         "epoch": trainer.epoch + 1,
@@ -153,6 +155,7 @@ def snapshot(trainer: Any, best: Best) -> dict[str, Any]:
         "model": trainer.model.state_dict(),
         "ema": ema.ema.state_dict(),
         "ema_updates": ema.updates,
+        "ranges": ranges_of(trainer.model),
         "optimizer": trainer.optimizer.state_dict(),
         "scaler": trainer.scaler.state_dict(),
         "best_fitness": float(trainer.best_fitness),
@@ -174,9 +177,13 @@ def best_of(progress: Mapping[str, Any]) -> Best:
 
 def restore(trainer: Any, progress: Mapping[str, Any]) -> None:
     """Put a trainer that is set up, and has not trained yet, where the checkpoint was taken."""
+    from ethos.training.qat import set_ranges
+
     trainer.model.load_state_dict(progress["model"])
     trainer.ema.ema.load_state_dict(progress["ema"])
     trainer.ema.updates = progress["ema_updates"]
+    # the averaged network shares them
+    set_ranges(trainer.model, progress["ranges"])
     optimizer = progress["optimizer"]
     for saved, group in zip(optimizer["param_groups"], trainer.optimizer.param_groups, strict=True):
         # which kernel steps is the device's business; a smaller batch has the same decay, but for its last digit
