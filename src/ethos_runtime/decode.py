@@ -26,6 +26,7 @@ PADDING = 114
 MAX_CANDIDATES = 30_000  # boxes that enter suppression, the best first
 CLASS_OFFSET = 7680  # pixels between the boxes of two classes during suppression
 FIRST_LOOK = 2  # times as many candidates as detections wanted are looked at first
+BLOCK = 128  # boxes whose overlaps are found at once
 LOGIT_MARGIN = 1e-3  # wider than the rounding of a float32 sigmoid
 
 
@@ -208,33 +209,80 @@ def _descending(values: Floats) -> NDArray[np.intp]:
 
 def _suppress(boxes: Floats, classes: NDArray[np.intp], iou: float, max_det: int) -> list[int]:
     """Return positions of the boxes to keep. Boxes are in descending order of score and moved apart by class."""
-    # What is kept of the best alone is what is kept first of all: often that is enough.
-    if len(boxes) > FIRST_LOOK * max_det:
-        kept = _suppress(boxes[: FIRST_LOOK * max_det], classes[: FIRST_LOOK * max_det], iou, max_det)
-        if len(kept) == max_det:
-            return kept
-    # Grouped by class, still best first: a box can then only remove what follows it in its group, one plain slice.
-    grouped = np.argsort(classes, kind="stable")
-    place = np.empty_like(grouped)
-    place[grouped] = np.arange(len(grouped))
-    ends = np.searchsorted(classes[grouped], classes, side="right")
-    corners = np.ascontiguousarray(boxes[grouped].T)
-    low, high = corners[:2], corners[2:]
-    areas = (high[0] - low[0]) * (high[1] - low[1])
-    alive = bytearray(b"\1") * len(grouped)
-    view = np.frombuffer(alive, np.uint8)
-    kept = []
-    with np.errstate(invalid="ignore"):  # two boxes without area give 0 / 0, which removes neither
-        for position, (here, end) in enumerate(zip(place.tolist(), ends.tolist(), strict=True)):
-            if not alive[here]:
-                continue
-            kept.append(position)
-            if len(kept) == max_det:
-                break
-            rest = slice(here + 1, end)
-            # few and plain calls: on the short slices of one class each costs more than its arithmetic
-            sides = np.minimum(high[:, rest], high[:, here, None]) - np.maximum(low[:, rest], low[:, here, None])
-            np.maximum(sides, 0, out=sides)
-            inner = sides[0] * sides[1]
-            view[rest] &= ~(inner / (areas[here] + areas[rest] - inner) > iou)
+    known = _with_areas(boxes)
+    kept: list[int] = []
+    left = np.arange(len(boxes))
+    while len(left) and len(kept) < max_det:
+        # What is kept of the best alone is what is kept first of all: often that is enough.
+        wanted = max_det - len(kept)
+        look, left = np.split(left, [FIRST_LOOK * wanted])
+        found = np.sort(np.concatenate([_greedy(known, same, iou) for same in _by_class(look, classes)]))[:wanted]
+        kept += found.tolist()
+        if len(left) and len(kept) < max_det:
+            for same in _by_class(found, classes):
+                of_class = classes[left] == classes[same[0]]
+                of_class[of_class] = _covered(known, same, left[of_class], iou)
+                left = left[~of_class]
     return kept
+
+
+def _by_class(positions: NDArray[np.intp], classes: NDArray[np.intp]) -> list[NDArray[np.intp]]:
+    """Return positions of boxes in groups of one class each, in order."""
+    found = classes[positions]
+    return [positions[found == label] for label in np.unique(found)]
+
+
+def _with_areas(boxes: Floats) -> Floats:
+    """Return the corners x1, y1, x2, y2 and the area of boxes [n, 4], as [5, n]."""
+    # one corner of all boxes lies together, and so does what is computed from them: several times as fast
+    corners = np.ascontiguousarray(boxes.T)
+    sides = corners[2:] - corners[:2]
+    return np.concatenate((corners, sides[:1] * sides[1:]))
+
+
+def _greedy(boxes: Floats, positions: NDArray[np.intp], iou: float) -> NDArray[np.intp]:
+    """Return which of some boxes to keep: the best, then the best of those that it does not cover, and so on.
+
+    Args:
+        boxes: Corners and areas, [5, n].
+        positions: Those of one class, best first.
+        iou: See `nms`.
+    """
+    kept = positions[:0]
+    for start in range(0, len(positions), BLOCK):
+        block = positions[start : start + BLOCK]
+        if start:
+            block = block[~_covered(boxes, kept, block, iou)]
+        corners = np.take(boxes, block, axis=1)
+        covers = np.packbits(_covers(corners[:, :, None], corners[:, None], iou), axis=1, bitorder="little")
+        # a row as one integer, a bit for each box: quicker than NumPy where the rows are short
+        gone, found = 0, []
+        for place, row in enumerate(covers):
+            if not gone >> place & 1:
+                found.append(place)
+                gone |= int.from_bytes(row.tobytes(), "little")
+        kept = np.concatenate((kept, block[found]))
+    return kept
+
+
+def _covered(boxes: Floats, better: NDArray[np.intp], worse: NDArray[np.intp], iou: float) -> NDArray[np.bool_]:
+    """Return for each of the worse boxes whether a better one covers it; both are given by their positions."""
+    found = np.zeros(len(worse), np.bool_)
+    columns = np.take(boxes, worse, axis=1)[:, None]
+    for start in range(0, len(better), BLOCK):
+        rows = np.take(boxes, better[start : start + BLOCK], axis=1)[:, :, None]
+        found |= _covers(rows, columns, iou).any(axis=0)
+    return found
+
+
+def _covers(better: Floats, worse: Floats, iou: float) -> NDArray[np.bool_]:
+    """Return whether boxes overlap by more than `iou`; corners and areas [5, ...] in shapes that go together."""
+    sides = np.minimum(better[2:4], worse[2:4])
+    sides -= np.maximum(better[:2], worse[:2])
+    np.maximum(sides, 0, out=sides)
+    inner = sides[0] * sides[1]
+    union = better[4] + worse[4]
+    union -= inner
+    with np.errstate(invalid="ignore"):  # two boxes without area give 0 / 0, which removes neither
+        found: NDArray[np.bool_] = inner / union > iou
+    return found
