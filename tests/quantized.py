@@ -1,4 +1,4 @@
-"""A network trained for one short epoch, and the files that quantization makes of it."""
+"""A small trained network, and the files that quantization makes of it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ OPTIONS = Quantize(calibration_images=16)
 
 
 class Quantized:
-    """Level 4 with LeakyReLU on the tiny data set: `model`, `files`, `record`, and what the converters `printed`."""
+    """Level 4 with LeakyReLU on a small data set: `model`, `files`, `record`, and what the converters `printed`."""
 
     def __init__(self, folder: Path, dataset: Path, recipe: Recipe) -> None:
         base, steps = resolve_level("level4")
