@@ -26,6 +26,7 @@ from ethos.pruning.groups import Tracer
 from ethos.pruning.importance import score_channels
 from ethos.pruning.shrink import Aim, export_network, look, shrink
 from ethos.pruning.sketch import write_sketch
+from ethos.pruning.speed import measure_speed
 from ethos.specs import Prune, PruneGoal
 
 if TYPE_CHECKING:
@@ -170,10 +171,11 @@ def test_importance_of_a_network_that_diverged() -> None:
 
 
 @pytest.mark.parametrize(("level", "activation"), LEVELS, ids=[level for level, _ in LEVELS])
-def test_sketch_has_the_macs_of_the_network(level: str, activation: Any, tmp_path: Path) -> None:
+def test_sketch_runs_and_has_the_macs_of_the_network(level: str, activation: Any, tmp_path: Path) -> None:
     model = network(level, activation)
-    exported = export_network(model, SIDE, tmp_path / "net.onnx")
-    graph = read_graph(write_sketch(exported, tmp_path / "net.tflite"))
+    file = write_sketch(export_network(model, SIDE, tmp_path / "net.onnx"), tmp_path / "net.tflite")
+    graph = read_graph(file)
+    assert measure_speed(file).fps > 0
     structure = Tracer(model).structure(SIDE)
     products = [operator for operator in graph.operators if operator.kind == "BATCH_MATMUL"]
     assert len(products) == (2 if level in {"baseline", "level2"} else 0)

@@ -23,7 +23,7 @@ from ethos.pruning.writer import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
 TO_NHWC, TO_NCHW = (0, 2, 3, 1), (0, 3, 1, 2)
@@ -95,9 +95,13 @@ class _Sketch:
         if plain:
             self.plain.add(name)
 
+    def moved(self, source: int, name: str, shape: Sequence[int]) -> int:
+        """Add a tensor whose numbers are some of another's in other places: TFLite wants both quantized alike."""
+        return self.writer.map(name, shape, *self.writer.quantization(source))
+
     def transposed(self, source: int, order: tuple[int, ...], name: str) -> int:
         shape = [self.writer.shape(source)[axis] for axis in order]
-        result = self.writer.map(name, shape)
+        result = self.moved(source, name, shape)
         axes = self.writer.constant(f"{name}/order", np.array(order, np.int32))
         self.writer.operator("TRANSPOSE", [source, axes], result, "TransposeOptions")
         return result
@@ -197,12 +201,10 @@ def _resize(sketch: _Sketch, node: Any) -> None:
 
 
 def _reshape(sketch: _Sketch, node: Any) -> None:
-    shape = sketch.shapes[node.output[0]]
-    result = sketch.writer.map(node.output[0], shape)
+    shape, source = sketch.shapes[node.output[0]], sketch.as_plain(node.input[0])
+    result = sketch.moved(source, node.output[0], shape)
     wanted = sketch.writer.constant(f"{node.output[0]}/shape", np.array(shape, np.int32))
-    sketch.writer.operator(
-        "RESHAPE", [sketch.as_plain(node.input[0]), wanted], result, "ReshapeOptions", newShape=list(shape)
-    )
+    sketch.writer.operator("RESHAPE", [source, wanted], result, "ReshapeOptions", newShape=list(shape))
     sketch.keep(node.output[0], result, plain=True)
 
 
@@ -217,7 +219,7 @@ def _split(sketch: _Sketch, node: Any) -> None:
     for name in node.output:
         shape = sketch.shapes[name]
         begin = [start if each == axis else 0 for each in range(len(shape))]
-        result = sketch.writer.map(name, shape)
+        result = sketch.moved(source, name, shape)
         steers = [
             sketch.writer.constant(f"{name}/{what}", np.array(values, np.int32))
             for what, values in (("begin", begin), ("size", shape))

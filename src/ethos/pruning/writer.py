@@ -46,6 +46,11 @@ class Writer:
         """Return a tensor's shape."""
         return tuple(self.graph.tensors[tensor].shape)
 
+    def quantization(self, tensor: int) -> tuple[float, int]:
+        """Return the scale and zero point of a computed tensor."""
+        found = self.graph.tensors[tensor].quantization
+        return found.scale[0], found.zeroPoint[0]
+
     def map(self, name: str, shape: Sequence[int], scale: float = SCALE, zero_point: int = ZERO_POINT) -> int:
         """Add a computed int8 tensor."""
         return self._tensor(name, shape, "INT8", ([scale], [zero_point]))
