@@ -30,7 +30,7 @@ def validate(network: Network, architecture: Architecture, recipe: Recipe, datas
     with _engine(network, architecture, recipe, dataset) as trainer:
         # an epoch of training leaves these, and the validator looks at them
         trainer.epoch = 0
-        trainer.loss_items = {name: torch.zeros(()) for name in LOSSES}
+        trainer.loss_items = {name: torch.zeros((), device=trainer.device) for name in LOSSES}
         metrics = trainer.validator(trainer)
     return {ours: float(metrics[theirs]) for theirs, ours in METRICS.items()}
 
@@ -53,10 +53,11 @@ def accumulate_gradients(
 def _engine(
     network: Network, architecture: Architecture, recipe: Recipe, dataset: Path, seed: int = 0
 ) -> Iterator[Any]:
-    """Yield the engine, set up to train the network, for the block."""
+    """Yield the engine, set up to train the network, for the block; afterwards the network is where and as it was."""
     prepare()
     from ethos.training.trainer import make_trainer
 
+    device = next(network.parameters()).device
     training, frozen = network.training, [each for each in network.parameters() if not each.requires_grad]
     scratch = Path(tempfile.mkdtemp(prefix="ethos-measure-"))
     try:
@@ -67,6 +68,6 @@ def _engine(
             yield trainer
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-        network.train(training)
+        network.to(device).train(training)
         for parameter in frozen:
             parameter.requires_grad_(False)
