@@ -173,6 +173,9 @@ def test_a_compiled_file_is_not_analyzed_again(analyze: Callable[..., Outcome]) 
         pytest.param(["--compare", "--matrix"], "--compare and --matrix exclude each other", id="both"),
         pytest.param(["--matrix"], "no INT8 files in outputs/quantize", id="no run"),
         pytest.param(["small.tflite", "--memory-mode", "all"], "--memory-mode is for --matrix", id="mode"),
+        pytest.param(
+            ["--matrix", "small.tflite", "--memory-mode", "Shared_SRAM"], "did you mean Shared_Sram", id="unknown mode"
+        ),
         pytest.param(["--matrix", "small.tflite", "--verify"], "are for a single file", id="verify"),
     ],
 )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ethos.console import AsJson, print_json, print_table
-from ethos.errors import SpecError
+from ethos.errors import SpecError, unknown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -89,12 +89,18 @@ def _matrix(files: Sequence[Path], targets: Sequence[Target], modes: Sequence[st
     from ethos.catalog import project_root
     from ethos.npu.matrix import build_matrix, candidates_of_run, matrix_blocks
     from ethos.npu.vela import MEMORY_MODES
+    from ethos.specs import VelaTarget
 
     stems = {file.stem: file for file in files}
     named = stems if len(stems) == len(set(files)) else {str(file): file for file in files}
     candidates = named or candidates_of_run(project_root() / QUANTIZED)
     if not candidates:
         raise SpecError(f"no INT8 files in {QUANTIZED}", "run the pipeline first (make repro), or name files")
+    known = (*MEMORY_MODES, ALL_MODES)
+    # an .ini file of one's own may name others
+    if not any(isinstance(target, VelaTarget) and target.config_file for target in targets):
+        for mode in set(modes) - set(known):
+            raise unknown("memory mode", mode, known, where="--memory-mode")
     document = build_matrix(candidates, targets, MEMORY_MODES if ALL_MODES in modes else list(dict.fromkeys(modes)))
     return document, lambda: matrix_blocks(document)
 
