@@ -14,8 +14,9 @@ import tiny_network as tiny
 
 from ethos.model.engine import prepare
 from ethos_runtime.contract import Contract, Output, Quantization
-from ethos_runtime.decode import as_stored, decode, dequantize, least_logit, letterbox, nms, passing, to_source
+from ethos_runtime.decode import as_stored, decode, dequantize, least_logit, nms, passing
 from ethos_runtime.detector import Detector
+from ethos_runtime.letterbox import letterbox, to_source
 
 if TYPE_CHECKING:
     from pathlib import Path

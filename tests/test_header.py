@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -233,3 +234,29 @@ def test_the_stored_picture_of_a_large_input_is_of_blocks() -> None:
     blocks = in_blocks(picture)
     assert blocks.shape == picture.shape
     assert len(np.unique(blocks.reshape(-1, 3), axis=0)) <= 128 * 128
+
+
+NUMPY_ALONE = """
+import sys
+from pathlib import Path
+before = set(sys.modules)
+import numpy as np
+from ethos_runtime.contract import Contract
+from ethos_runtime.decode import decode, nms
+
+folder = Path(sys.argv[1])
+golden, contract = dict(np.load(folder / "golden.npz")), Contract.read(folder / "decode.json")
+stored = {output.name: output.quantization for output in contract.outputs}
+boxes, scores = decode(golden, contract, float(golden["conf"]), stored)
+found = nms(boxes, scores, float(golden["conf"]), float(golden["iou"]), int(golden["max_det"]))
+np.testing.assert_array_equal(found, golden["expected"])
+loaded = {name.partition(".")[0] for name in set(sys.modules) - before}
+print(*sorted(name for name in loaded - set(sys.stdlib_module_names) if not name.startswith("_")))
+"""
+
+
+def test_the_reference_decoder_needs_numpy_alone(quantized: Quantized) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", NUMPY_ALONE, quantized.files], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["ethos_runtime", "numpy"]

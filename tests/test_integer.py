@@ -22,19 +22,18 @@ from ethos.specs import Quantize
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from numpy.typing import NDArray
     from quantized import Quantized
 
     from ethos.npu.graph import Graph
 
 
 class Floats:
-    """The float file, and what it does on a few calibration images."""
+    """A float file, and what it does on a few calibration images."""
 
-    def __init__(self, quantized: Quantized) -> None:
-        self.file = quantized.files / FLOAT_FILE
-        self.graph, self.content = read_graph(self.file), self.file.read_bytes()
-        self.images = quantized.images()[:4]
-        self.names = layer_names(self.graph, quantized.files / ONNX_FILE)
+    def __init__(self, file: Path, images: NDArray[np.float32]) -> None:
+        self.file, self.images = file, images
+        self.graph, self.content = read_graph(file), file.read_bytes()
 
     def observe(self, **options: Any) -> Activations:
         return observe(self.content, self.graph, self.images, Quantize(**options))
@@ -42,7 +41,12 @@ class Floats:
 
 @pytest.fixture(scope="module")
 def floats(quantized: Quantized) -> Floats:
-    return Floats(quantized)
+    return Floats(quantized.files / FLOAT_FILE, quantized.images()[:4])
+
+
+@pytest.fixture(scope="module")
+def names(quantized: Quantized, floats: Floats) -> dict[str, str]:
+    return layer_names(floats.graph, quantized.files / ONNX_FILE)
 
 
 @pytest.fixture(scope="module")
@@ -170,6 +174,31 @@ def test_corrected_biases_bring_the_mean_output_nearer(floats: Floats, plain: Ac
     assert np.mean(after) < np.mean(before)
 
 
+def test_biases_of_a_grouped_convolution(tmp_path: Path) -> None:
+    """As attention has one: each group of output channels reads input channels of its own."""
+    import tensorflow as tf
+
+    rng = np.random.default_rng(0)
+    filters = rng.normal(0, 1, (3, 3, 2, 8)).astype(np.float32)
+
+    @tf.function(input_signature=[tf.TensorSpec([1, 8, 8, 4], tf.float32, "images")])
+    def network(images: Any) -> Any:
+        return tf.nn.conv2d(images, filters, 1, "VALID") + rng.normal(0, 1, 8).astype(np.float32)
+
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([network.get_concrete_function()])
+    (tmp_path / "fp32.tflite").write_bytes(converter.convert())
+    images = rng.uniform(0, 1, (4, 8, 8, 4)) * np.array([1, 2, 4, 8])
+    floats = Floats(tmp_path / "fp32.tflite", images.astype(np.float32))
+    (convolution,) = [op for op in floats.graph.operators if op.kind == "CONV_2D"]
+    assert floats.graph.tensors[convolution.inputs[1]].shape == (8, 3, 3, 2)
+    seen = floats.observe(bias_correction=True)
+    file = tmp_path / "int8.tflite"
+    file.write_bytes(to_int8(floats.content, seen, [], per_channel=False))
+    before = mean_errors(file, floats)
+    assert correct_biases(file, floats.file, seen) == 1
+    assert mean_errors(file, floats)[0] < 0.5 * before[0]
+
+
 def mean_errors(file: Path, floats: Floats) -> list[float]:
     """Return by how much the mean of each convolution's output channels is off, as a share of their spread."""
     graph = read_graph(file)
@@ -192,17 +221,17 @@ def mean_errors(file: Path, floats: Floats) -> list[float]:
 # --- layers in float -------------------------------------------------------------------------------------------------
 
 
-def test_convolutions_are_named_as_in_pytorch(floats: Floats) -> None:
+def test_convolutions_are_named_as_in_pytorch(floats: Floats, names: dict[str, str]) -> None:
     convolutions = [output_name(floats.graph, op) for op in floats.graph.operators if op.kind == "CONV_2D"]
-    named = [floats.names[name] for name in convolutions]
+    named = [names[name] for name in convolutions]
     assert named[0] == "model.0.conv"
     assert all(name.startswith("model.") for name in named)
     assert len(set(named)) == len(named)
 
 
-def test_named_layers_stay_in_float(floats: Floats, plain: Activations, tmp_path: Path) -> None:
-    kept = select_layers(floats.names, ["model.0.conv", "model.23.cls.*"])
-    assert kept[0] == next(name for name, layer in floats.names.items() if layer == "model.0.conv")
+def test_named_layers_stay_in_float(floats: Floats, names: dict[str, str], plain: Activations, tmp_path: Path) -> None:
+    kept = select_layers(names, ["model.0.conv", "model.23.cls.*"])
+    assert kept[0] == next(name for name, layer in names.items() if layer == "model.0.conv")
     assert len(kept) > 3
     graph = written(tmp_path / "int8.tflite", to_int8(floats.content, plain, kept, per_channel=True))
     weights = Counter(graph.tensors[op.inputs[1]].dtype for op in graph.operators if op.kind == "CONV_2D")
@@ -214,9 +243,9 @@ def test_named_layers_stay_in_float(floats: Floats, plain: Activations, tmp_path
     assert {graph.tensors[index].dtype for index in (*graph.inputs, *graph.outputs)} == {"INT8"}
 
 
-def test_a_layer_that_is_not_there(floats: Floats) -> None:
+def test_a_layer_that_is_not_there(names: dict[str, str]) -> None:
     with pytest.raises(SpecError) as caught:
-        select_layers(floats.names, ["model.0.conv", "model.99.*"])
+        select_layers(names, ["model.0.conv", "model.99.*"])
     assert str(caught.value) == (
         "quantize.keep_float: no layer is named 'model.99.*'\n"
         "  fix: run `ethos quantize VARIANT --autopsy` for the names"

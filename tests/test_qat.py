@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 import torch
 from conftest import CLASSES, SIDE
+from quantized import OPTIONS
 from torch import nn
 
 from ethos import catalog
 from ethos.compress.names import layer_names
-from ethos.compress.quantize import FLOAT_FILE, INT8_FILE, ONNX_FILE
+from ethos.compress.quantize import FLOAT_FILE, INT8_FILE, ONNX_FILE, quantize
 from ethos.errors import SpecError
 from ethos.model.blocks import split_blocks
 from ethos.model.engine import prepare
@@ -22,7 +23,7 @@ from ethos.model.weights import load_model, read_tensors
 from ethos.model.widths import widths_of
 from ethos.npu.graph import output_name
 from ethos.npu.tflite import read_graph
-from ethos.plan import start_plan, train_plan
+from ethos.plan import quantize_plan, start_plan, train_plan
 from ethos.specs import Qat
 from ethos.training.aware import train_by_recipe
 from ethos.training.checkpoint import Checkpoints
@@ -147,10 +148,12 @@ def test_a_rounded_network_is_validated_in_half_precision() -> None:
     assert (found - wanted).abs().mean() < 0.05 * wanted.std()
 
 
-def test_the_weights_in_training_are_those_of_the_int8_file(quantized: Quantized) -> None:
+def test_the_weights_in_training_are_those_of_the_int8_file(quantized: Quantized, tmp_path: Path) -> None:
     """Level 4 folds additions into convolutions and computes some halves twice when it is exported."""
-    file = read_graph(quantized.files / INT8_FILE)
-    names = layer_names(read_graph(quantized.files / FLOAT_FILE), quantized.files / ONNX_FILE)
+    options = OPTIONS.model_copy(update={"balance": False})
+    assert quantize(quantized.model, quantized.dataset, SIDE, options, tmp_path)["channels_balanced"] == 0
+    file = read_graph(tmp_path / INT8_FILE)
+    names = layer_names(read_graph(tmp_path / FLOAT_FILE), tmp_path / ONNX_FILE)
     model, _ = load_model(quantized.model)
     round_network(model.eval(), per_channel=True)
     convolutions = [operator for operator in file.operators if operator.kind == "CONV_2D"]
@@ -259,7 +262,10 @@ def with_qat(project: Path, qat: str, quantize: str = "") -> None:
 
 def test_the_plan_carries_it(project: Path) -> None:
     with_qat(project, "{epochs: 2, lr0: 0.0005, per_channel: false}", "quantize: {per_channel: false}\n")
-    assert train_plan(catalog.load_params(), "level4_relu").recipe.qat == Qat(epochs=2, lr0=0.0005, per_channel=False)
+    params = catalog.load_params()
+    assert quantize_plan(params.model_copy(update={"recipe": "demo"}), "level4_relu").options.balance
+    assert train_plan(params, "level4_relu").recipe.qat == Qat(epochs=2, lr0=0.0005, per_channel=False)
+    assert not quantize_plan(params, "level4_relu").options.balance
 
 
 def test_weights_are_trained_as_they_are_exported(project: Path) -> None:

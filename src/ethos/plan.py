@@ -126,7 +126,9 @@ def quantize_plan(params: Params, variant_name: str) -> QuantizePlan:
     """Return how a variant of the run is quantized."""
     variant = catalog.load("variant", variant_name)
     recipe = _recipe(variant.recipe or params.recipe)
-    return QuantizePlan(variant=variant_name, imgsz=recipe.imgsz, options=variant.quantize)
+    # a network that was trained with rounding is at home in its own scales
+    options = variant.quantize if recipe.qat is None else variant.quantize.model_copy(update={"balance": False})
+    return QuantizePlan(variant=variant_name, imgsz=recipe.imgsz, options=options)
 
 
 def prune_plan(params: Params, variant_name: str) -> PrunePlan:

@@ -1,14 +1,13 @@
-"""From pixels to network input, and from output tensors to boxes: the reference in plain NumPy.
+"""From output tensors to boxes: the reference in plain NumPy, which needs nothing else.
 
-Geometry, box arithmetic and suppression are those of Ultralytics (LetterBox, Detect, non_max_suppression), so that a
-score taken through this module means the same as one taken by Ultralytics' validator.
+Box arithmetic and suppression are those of Ultralytics (Detect, non_max_suppression), so that a score taken through
+this module means the same as one taken by Ultralytics' validator.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -19,52 +18,13 @@ if TYPE_CHECKING:
 
     from ethos_runtime.contract import Contract, Quantization
 
-Image: TypeAlias = NDArray[np.uint8]
 Floats: TypeAlias = NDArray[np.float32]
 
-PADDING = 114
 MAX_CANDIDATES = 30_000  # boxes that enter suppression, the best first
 CLASS_OFFSET = 7680  # pixels between the boxes of two classes during suppression
 FIRST_LOOK = 2  # times as many candidates as detections wanted are looked at first
 BLOCK = 128  # boxes whose overlaps are found at once
 LOGIT_MARGIN = 1e-3  # wider than the rounding of a float32 sigmoid
-
-
-def letterbox(image: Image, size: tuple[int, int]) -> tuple[Image, float, tuple[int, int]]:
-    """Return the image fitted into `size` without distortion, centred on grey.
-
-    Args:
-        image: RGB or BGR, [height, width, 3].
-        size: Height and width wanted, in pixels.
-
-    Returns:
-        The image of that size, the ratio new / old, and the padding left and top in pixels.
-
-    Raises:
-        ValueError: The image is no uint8 array of three channels, or is empty.
-    """
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
-        raise ValueError(f"expected a uint8 image [height, width, 3], got {image.dtype} {list(image.shape)}")
-    (height, width), (new_height, new_width) = image.shape[:2], size
-    ratio = min(new_height / height, new_width / width)
-    fitted_width, fitted_height = max(round(width * ratio), 1), max(round(height * ratio), 1)
-    if (fitted_width, fitted_height) != (width, height):
-        image = cv2.resize(image, (fitted_width, fitted_height), interpolation=cv2.INTER_LINEAR)
-    # half a pixel of padding goes to the right and bottom
-    left, top = round((new_width - fitted_width) / 2 - 0.1), round((new_height - fitted_height) / 2 - 0.1)
-    bottom, right = new_height - fitted_height - top, new_width - fitted_width - left
-    fitted = cv2.copyMakeBorder(image, top, bottom, left, right, cv2.BORDER_CONSTANT, value=(PADDING,) * 3)
-    return fitted, ratio, (left, top)
-
-
-def to_source(detections: Floats, ratio: float, padding: tuple[int, int], shape: tuple[int, int]) -> Floats:
-    """Return detections [n, 6] of a letterboxed image in pixels of its source, clipped to its height and width."""
-    result = detections.copy()
-    height, width = shape
-    left, top = padding
-    result[:, [0, 2]] = ((result[:, [0, 2]] - left) / ratio).clip(0, width)
-    result[:, [1, 3]] = ((result[:, [1, 3]] - top) / ratio).clip(0, height)
-    return result
 
 
 def decode(

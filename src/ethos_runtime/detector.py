@@ -9,7 +9,8 @@ import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
 from ethos_runtime.contract import Contract, Quantization
-from ethos_runtime.decode import Floats, Image, decode, dequantize, letterbox, nms, to_source
+from ethos_runtime.decode import Floats, decode, dequantize, nms
+from ethos_runtime.letterbox import Image, letterbox, to_source
 
 if TYPE_CHECKING:
     from pathlib import Path

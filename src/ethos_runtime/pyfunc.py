@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 if TYPE_CHECKING:
-    from ethos_runtime.decode import Image
+    from ethos_runtime.letterbox import Image
 
 FILES = "candidate"  # name of the version's files in MLflow's context
 LEAST_FILE = 32  # bytes; no image file is smaller

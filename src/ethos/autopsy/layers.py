@@ -59,11 +59,14 @@ def compare_layers(float_file: Path, int8_file: Path, images: NDArray[np.float32
     layers = []
     for operator in rounded.operators:
         index = operator.outputs[0]
-        if index in snr:
-            name = output_name(rounded, operator)
-            before = min([EIGHT_BITS_DB, *(snr[place] for place in operator.inputs if place in snr)])
-            lost = round(max(before - snr[index], 0.0), 2)
-            layers.append(Layer(names.get(name, name), operator.kind, round(snr[index], 2), lost))
+        before = min([EIGHT_BITS_DB, *(snr[place] for place in operator.inputs if place in snr)])
+        if index not in snr:
+            # a change of scale, which the float file has not: what it loses counts for the layer that reads it
+            snr[index] = before
+            continue
+        name = output_name(rounded, operator)
+        lost = round(max(before - snr[index], 0.0), 2)
+        layers.append(Layer(names.get(name, name), operator.kind, round(snr[index], 2), lost))
     return layers
 
 

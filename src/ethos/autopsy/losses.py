@@ -10,8 +10,9 @@ from ethos.errors import ModelError
 from ethos.evaluation.bootstrap import FIGURES
 from ethos.evaluation.detect import ImageResult, place_labels, read_image
 from ethos.evaluation.metrics import score
-from ethos_runtime.decode import decode, letterbox, nms
+from ethos_runtime.decode import decode, nms
 from ethos_runtime.detector import Detector
+from ethos_runtime.letterbox import letterbox
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -20,7 +20,7 @@ from ethos.evaluation.metrics import score
 from ethos.files import read_json, sha256_file
 from ethos.npu.tflite import read_graph
 from ethos_runtime.contract import Contract
-from ethos_runtime.decode import letterbox
+from ethos_runtime.letterbox import letterbox
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -71,7 +71,7 @@ def load(rows: Sequence[ImageRow], imgsz: tuple[int, int]) -> NDArray[np.float32
     import cv2
     import numpy as np
 
-    from ethos_runtime.decode import letterbox
+    from ethos_runtime.letterbox import letterbox
 
     if not rows:
         raise DataError("no calibration images", f"give at least {MINIMUM} training images")

@@ -102,9 +102,10 @@ def _output_error(
     """Return by how much each output channel is off on average."""
     weights = rounded.tensors[operator.inputs[1]]
     error = _real(weights) - np.frombuffer(exact.tensors[twin.inputs[1]].data, np.float32).reshape(weights.shape)
-    if operator.kind == "CONV_2D":  # weights are [out, h, w, in]
-        found: NDArray[np.float64] = error.sum((1, 2)) @ mean
-        return found
+    if operator.kind == "CONV_2D":  # weights are [out, h, w, in], of a grouped one the inputs of a group alone
+        groups = len(mean) // weights.shape[3]
+        means = np.repeat(mean.reshape(groups, -1), len(error) // groups, axis=0)
+        return np.asarray((error.sum((1, 2)) * means).sum(1))
     # weights are [1, h, w, out]; each input channel feeds as many outputs
     return np.asarray(error.sum((0, 1, 2)) * np.repeat(mean, weights.shape[-1] // len(mean)))
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ethos.compress import calibration
+from ethos.compress.balance import balance_laterals
 from ethos.compress.checks import float_operators, require_integer, require_proportion, size_table
 from ethos.compress.convert import CONVERTERS, export_onnx
 from ethos.compress.golden import golden_tensors
@@ -84,6 +85,7 @@ def quantize(model_folder: Path, dataset: Path, imgsz: int, options: Quantize, i
     exported = _exported(model_folder, dataset)
     rows = calibration.choose(dataset, options.calibration_images, options.calibration_from)
     samples = calibration.load(rows, (imgsz, imgsz))
+    balanced = balance_laterals(exported.network, samples) if options.balance else 0
 
     export_onnx(exported.network, (imgsz, imgsz), exported.outputs, into / ONNX_FILE)
     converted = CONVERTERS[options.converter](exported.network, into / ONNX_FILE, samples, exported.outputs)
@@ -100,6 +102,7 @@ def quantize(model_folder: Path, dataset: Path, imgsz: int, options: Quantize, i
         "activation": {"declared": exported.activation, "uses": len(activation_uses(exported.network))},
         "per_channel": options.per_channel,
         "converter": options.converter,
+        "channels_balanced": balanced,
         **made,
         "files": {
             **{name: describe(into / name) for name in FILES},

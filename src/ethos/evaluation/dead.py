@@ -9,7 +9,7 @@ import numpy as np
 from ethos.errors import ModelError
 from ethos.evaluation.detect import read_image
 from ethos.files import sha256_file, sha256_json
-from ethos_runtime.decode import letterbox
+from ethos_runtime.letterbox import letterbox
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

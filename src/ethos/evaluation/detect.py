@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from ethos.errors import DataError
-from ethos_runtime.decode import Floats, Image, letterbox
+from ethos_runtime.letterbox import Image, letterbox
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from ethos.evaluation.predictors import Predictor
     from ethos.evaluation.samples import Sample
+    from ethos_runtime.decode import Floats
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ from PIL import ImageDraw, ImageFont
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ethos_runtime.decode import Floats, Image
+    from ethos_runtime.decode import Floats
+    from ethos_runtime.letterbox import Image
 
     Area = tuple[float, float, float, float]
     Font = ImageFont.FreeTypeFont | ImageFont.ImageFont

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from ethos_runtime.decode import Floats, Image
+    from ethos_runtime.decode import Floats
+    from ethos_runtime.letterbox import Image
 
 Precision = Literal["fp32", "fp16", "mixed", "int8"]
 CHANNELS = 3

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from ethos_runtime.decode import Floats, Image
+    from ethos_runtime.decode import Floats
+    from ethos_runtime.letterbox import Image
 
 WEIGHTS_FILE = "weights.safetensors"
 CONTRACT_FILE = "decode.json"

@@ -15,14 +15,14 @@ from ethos.evaluation.detect import read_image
 from ethos.evaluation.draw import draw
 from ethos.evaluation.predictors import content_of, open_predictor
 from ethos.files import new_folder, sha256_file, write_json
-from ethos_runtime.decode import letterbox, to_source
+from ethos_runtime.letterbox import letterbox, to_source
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from ethos.evaluation.predictors import Predictor
     from ethos.specs import ProtocolParams
-    from ethos_runtime.decode import Image
+    from ethos_runtime.letterbox import Image
 
 SCHEMA = 1
 REPORT = "detections.json"

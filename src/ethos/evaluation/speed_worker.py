@@ -20,11 +20,11 @@ from ethos.errors import EthosError
 from ethos.evaluation.detect import read_image
 from ethos.evaluation.predictors import content_of, open_predictor
 from ethos.files import sha256_file
-from ethos_runtime.decode import letterbox
+from ethos_runtime.letterbox import letterbox
 
 if TYPE_CHECKING:
     from ethos.evaluation.predictors import Predictor
-    from ethos_runtime.decode import Image
+    from ethos_runtime.letterbox import Image
 
 STATUS = Path("/proc/self/status")
 STEPS = ("preprocess", "network", "postprocess")

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from ethos.evaluation.networks import Precision
     from ethos.model.weights import Checkpoint
     from ethos.specs import Activation
-    from ethos_runtime.decode import Floats, Image
+    from ethos_runtime.decode import Floats
+    from ethos_runtime.letterbox import Image
 
 PUBLISHED = ("yolo11n", "yolov8n", "yolo11s", "yolov8s")
 ACTIVATION_CLASSES: dict[str, Activation] = {

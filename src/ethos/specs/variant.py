@@ -48,6 +48,8 @@ class Quantize(Spec):
             mean squared error. The network's outputs always keep all of theirs: the largest are what is detected.
         percentile: Share of activations, in per cent, that a range covers at either end; for `ranges: percentile`.
         bias_correction: Take the mean error that rounded weights cause out of the biases.
+        balance: Scale what a lateral convolution gives, by powers of two and in its readers too, to suit the maps that
+            it is joined with. Not done to a network that was trained with rounding.
         keep_float: Layers left in float32, by name or shell pattern, as `ethos quantize --autopsy` names them.
         operators: Kinds of operators that the INT8 file may hold beside the known ones, such as HARD_SWISH.
         max_kib_per_kparameter: Largest INT8 file, in KiB for each thousand parameters.
@@ -60,6 +62,7 @@ class Quantize(Spec):
     ranges: Literal["min_max", "percentile", "mse"] = "min_max"
     percentile: Annotated[float, Field(gt=90.0, lt=100.0)] | None = None
     bias_correction: bool = False
+    balance: bool = True
     keep_float: tuple[str, ...] = ()
     operators: tuple[str, ...] = ()
     max_kib_per_kparameter: Annotated[float, Field(gt=0.0)] = 1.5

@@ -66,7 +66,7 @@ def training_images(dataset: Path, imgsz: int) -> Tensor:
     import numpy as np
     import torch
 
-    from ethos_runtime.decode import letterbox
+    from ethos_runtime.letterbox import letterbox
 
     files = sorted((dataset / "images" / "train").iterdir())
     images = []

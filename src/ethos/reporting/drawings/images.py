@@ -27,7 +27,7 @@ def detections(data: Mapping[str, Any]) -> Any:
     from ethos.evaluation.detect import place_labels, read_image
     from ethos.evaluation.predictors import open_predictor
     from ethos_runtime.contract import Contract
-    from ethos_runtime.decode import letterbox
+    from ethos_runtime.letterbox import letterbox
 
     contract = Path(data["contract"]["path"])
     names = Contract.read(contract).names
