@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ethos.model.blocks import LateralConcat, SplitC2f
+from ethos.model.trial import run_watched
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -83,11 +84,5 @@ def _ranges(
         own = layer.lateral(last).abs().amax((0, 2, 3))
         found[layer] = torch.stack([each.abs().max() for each in others]).max(), own
 
-    handles = [layer.register_forward_hook(look) for layer in layers]
-    try:
-        with torch.inference_mode():
-            network(torch.from_numpy(samples.transpose(0, 3, 1, 2).copy()))
-    finally:
-        for handle in handles:
-            handle.remove()
+    run_watched(network, layers, look, torch.from_numpy(samples.transpose(0, 3, 1, 2).copy()))
     return found

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ethos import catalog
 from ethos.errors import SpecError
 from ethos.model.levels import Architecture, Network, build, resolve_level
+from ethos.model.trial import run_watched
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -131,28 +132,17 @@ def layer_macs(model: Network, imgsz: int) -> list[int]:
     import torch
     from torch import nn
 
-    counted = [0] * len(model.model)
-
-    def count(index: int) -> Any:
-        def hook(conv: nn.Conv2d, _: tuple[Tensor, ...], output: Tensor) -> None:
-            kernel = conv.kernel_size[0] * conv.kernel_size[1] * conv.in_channels // conv.groups
-            counted[index] += output[0].numel() * kernel
-
-        return hook
-
-    hooks = [
-        module.register_forward_hook(count(index))
+    places = {
+        module: index
         for index, layer in enumerate(model.model)
         for module in layer.modules()
         if isinstance(module, nn.Conv2d) and module.weight.requires_grad
-    ]
-    was_training = model.training
-    model.eval()
-    try:
-        with torch.inference_mode():
-            model(torch.zeros(1, 3, imgsz, imgsz))
-    finally:
-        for hook in hooks:
-            hook.remove()
-        model.train(was_training)
+    }
+    counted = [0] * len(model.model)
+
+    def count(conv: nn.Conv2d, _: object, output: Tensor) -> None:
+        kernel = conv.kernel_size[0] * conv.kernel_size[1] * conv.in_channels // conv.groups
+        counted[places[conv]] += output[0].numel() * kernel
+
+    run_watched(model, places, count, torch.zeros(1, 3, imgsz, imgsz))
     return counted

@@ -17,6 +17,7 @@ from torch import nn
 from ethos.errors import ModelError, unknown
 from ethos.model.blocks import split_blocks
 from ethos.model.head import RawHead
+from ethos.model.trial import run_watched
 from ethos.model.widths import depthwise
 
 if TYPE_CHECKING:
@@ -257,14 +258,5 @@ def _output_sides(network: nn.Module, names: Mapping[nn.Conv2d, str], imgsz: int
     def note(conv: nn.Conv2d, _: Any, output: torch.Tensor) -> None:
         sides[names[conv]] = (int(output.shape[2]), int(output.shape[3]))
 
-    hooks = [conv.register_forward_hook(note) for conv in names]
-    training = network.training
-    network.eval()
-    try:
-        with torch.inference_mode():
-            network(torch.zeros(1, 3, imgsz, imgsz))
-    finally:
-        for hook in hooks:
-            hook.remove()
-        network.train(training)
+    run_watched(network, names, note, torch.zeros(1, 3, imgsz, imgsz))
     return sides
