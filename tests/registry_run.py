@@ -226,7 +226,7 @@ def _write_scores(folder: Path, quantized: Path, map50: float, conf: float) -> N
         write_json(folder / f"{name}.json", document)
     fires = {"schema": 1, "provenance": "measured", "sha256": "a" * 64, "channels": 200, "dead": 3, "dead_share": 0.015}
     write_json(folder / "activations.json", fires)
-    drop = {"map50_drop": 0.004, "map50_95_drop": 0.002}
+    drop = {"map50_drop": 0.004, "map50_95_drop": 0.002, "worst_class_drop": 0.01, "worst_class_drop_95": 0.02}
     metrics = {name: {"map50": value, "map50_95": value / 2} for name, value in scores.items()}
     write_json(folder / "metrics.json", {**metrics, "int8": {**metrics["int8"], **drop}})
 
