@@ -124,7 +124,9 @@ def main() -> None:
     qat = Qat(epochs=given.epochs, lr0=given.lr0, per_channel=False)
     for name, rounded in (("training without rounding", False), ("quantization-aware training", True)):
         place = tuned(models, given.folder / "tuned" / name.replace(" ", "_"), recipe, qat, rounded)
-        scores[name] = scored(place, given.folder / "files" / name.replace(" ", "_"), recipe.imgsz, COARSE)
+        # as a plan has it: scales of a network that was trained with rounding stay
+        options = COARSE.model_copy(update={"balance": not rounded})
+        scores[name] = scored(place, given.folder / "files" / name.replace(" ", "_"), recipe.imgsz, options)
         _show(name, scores[name])
     lost = {key: scores["provoked"]["fp32"][key] - scores["provoked"]["int8"][key] for key in FIGURES}
     won = {key: scores["quantization-aware training"]["int8"][key] - scores["provoked"]["int8"][key] for key in FIGURES}
