@@ -268,6 +268,15 @@ def test_the_plan_carries_it(project: Path) -> None:
     assert not quantize_plan(params, "level4_relu").options.balance
 
 
+def test_a_pruned_form_that_is_rounded_alone_keeps_its_scales_too(project: Path) -> None:
+    params = catalog.load_params()
+    assert "level4_relu" in params.pruned
+    recovery = project / "specs" / "recipes" / "demo_recovery.yaml"
+    recovery.write_text(recovery.read_text() + "qat: {epochs: 2, lr0: 0.0005}\n")
+    assert not quantize_plan(params, "level4_relu").options.balance
+    assert quantize_plan(params, "level4_leaky").options.balance
+
+
 def test_weights_are_trained_as_they_are_exported(project: Path) -> None:
     with_qat(project, "{epochs: 2, lr0: 0.0005, per_channel: false}")
     with pytest.raises(SpecError) as caught:

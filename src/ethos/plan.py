@@ -126,8 +126,11 @@ def quantize_plan(params: Params, variant_name: str) -> QuantizePlan:
     """Return how a variant of the run is quantized."""
     variant = catalog.load("variant", variant_name)
     recipe = _recipe(variant.recipe or params.recipe)
-    # a network that was trained with rounding is at home in its own scales
-    options = variant.quantize if recipe.qat is None else variant.quantize.model_copy(update={"balance": False})
+    options = variant.quantize
+    trained_by = [recipe, *([prune_plan(params, variant_name).recovery] if variant_name in params.pruned else [])]
+    if any(each.qat is not None for each in trained_by):
+        # a network that was trained with rounding is at home in its own scales
+        options = options.model_copy(update={"balance": False})
     return QuantizePlan(variant=variant_name, imgsz=recipe.imgsz, options=options)
 
 

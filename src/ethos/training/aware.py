@@ -43,7 +43,10 @@ def train_by_recipe(
     """
     common = {"seed": seed, **given}
     result = train(
-        *(architecture, recipe, dataset, into),
+        architecture,
+        recipe,
+        dataset,
+        into,
         start=start,
         on_epoch=on_epoch,
         tell=tell,
