@@ -140,7 +140,7 @@ def test_unknown_name_where_nothing_is_known(project: Path) -> None:
         (
             VARIANT + "quantize:\n  calibration_images: 32\n  per_chanel: true\n",
             "specs/variants/mine.yaml:5: unknown key 'per_chanel'\n"
-            "  fix: did you mean per_channel, percentile, ranges? known: bias_correction, calibration_from, "
+            "  fix: did you mean per_channel, percentile, ranges? known: balance, bias_correction, calibration_from, "
             "calibration_images, converter, keep_float, max_kib_per_kparameter, operators, per_channel, percentile, "
             "ranges",
         ),
