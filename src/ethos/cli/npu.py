@@ -99,8 +99,9 @@ def _matrix(files: Sequence[Path], targets: Sequence[Target], modes: Sequence[st
     known = (*MEMORY_MODES, ALL_MODES)
     # an .ini file of one's own may name others
     if not any(isinstance(target, VelaTarget) and target.config_file for target in targets):
-        for mode in set(modes) - set(known):
-            raise unknown("memory mode", mode, known, where="--memory-mode")
+        for mode in modes:
+            if mode not in known:
+                raise unknown("memory mode", mode, known, where="--memory-mode")
     document = build_matrix(candidates, targets, MEMORY_MODES if ALL_MODES in modes else list(dict.fromkeys(modes)))
     return document, lambda: matrix_blocks(document)
 
